@@ -1,0 +1,51 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo-out
+
+.PHONY: help install demo test check lint types contracts wheel bench clean
+
+help:  ## list what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make the environment in .venv (quick when nothing changed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "moeprof needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## measure a scaled Mixtral layer on this machine and print the table
+	$(BIN)/moeprof doctor
+	$(BIN)/moeprof sweep recipes/quickstart.toml --out $(DEMO)
+
+test: install  ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: lint types contracts wheel  ## lint, types, import contracts and the wheel test
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+contracts: install
+	$(BIN)/lint-imports --no-cache
+
+wheel: install
+	$(PYTHON) tests/wheel/run.py --python $(BIN)/python
+
+bench: install  ## run the benchmarks (not part of the tests: the figures depend on the machine)
+	$(BIN)/python benchmarks/agreement_with_torch_benchmark.py
+	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/planning.py
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info

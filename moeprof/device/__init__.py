@@ -1,0 +1,1 @@
+"""One door per kind of device: CUDA, CPU, simulated."""

@@ -1,0 +1,1 @@
+"""GPU specifications, as plain data."""

@@ -1,0 +1,1 @@
+"""One door per expert kernel, whoever wrote it."""

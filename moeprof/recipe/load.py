@@ -1,0 +1,117 @@
+"""Reading a recipe file into a `Recipe`, with every fault named by file, key and remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from moeprof.errors import MoeprofError, RecipeError, WorkloadError
+from moeprof.recipe.faults import describe
+from moeprof.recipe.schema import Recipe
+from moeprof.resources import recipes_folder
+from moeprof.workload import catalogue
+from moeprof.workload.routing import Replay, check, parse
+
+if TYPE_CHECKING:
+    from moeprof.workload.layer import MoELayer
+    from moeprof.workload.routing import Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRecipe:
+    """A recipe, the text it was read from, and the layers and patterns that its names stand for."""
+
+    path: Path
+    text: str
+    recipe: Recipe
+    layers: tuple[MoELayer, ...]
+    patterns: tuple[Pattern, ...]
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that ship with moeprof, sorted."""
+    return tuple(sorted(path.stem for path in recipes_folder().glob("*.toml")))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the recipe file for a path, or for the name of a recipe that ships with moeprof.
+
+    Raises RecipeError, with the nearest names, where there is neither.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = recipes_folder() / f"{path.stem}.toml"
+    # `recipes/quickstart.toml` is also found from outside a checkout.
+    if path.parent in {Path(), Path("recipes")} and shipped.is_file():
+        return shipped
+    near = get_close_matches(path.stem, recipe_names(), n=2, cutoff=0.5) or recipe_names()
+    raise RecipeError(
+        f"{name_or_path}: there is no such recipe file",
+        hint=f"Give a path, or a recipe that ships with moeprof: {', '.join(near)}.",
+    )
+
+
+def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
+    """Read and check a recipe; `seed` replaces the recipe's own.
+
+    Raises RecipeError naming the file, the key, what was found and what would be right.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        written = tomllib.loads(text)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not UTF-8 text: {error.reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not valid TOML: {error}") from error
+    if seed is not None:
+        written["seed"] = seed
+    try:
+        recipe = Recipe.model_validate(written)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {describe(error)}") from error
+    try:
+        layers = _layers(recipe)
+    except MoeprofError as error:
+        raise RecipeError(f"{path}: workload.models: {error.message}", hint=error.hint) from error
+    patterns = tuple(_located(parse(each), path) for each in recipe.workload.patterns)
+    for pattern in patterns:
+        _refuse_impossible(pattern, layers, recipe, path)
+    return LoadedRecipe(path=path, text=text, recipe=recipe, layers=layers, patterns=patterns)
+
+
+def _layers(recipe: Recipe) -> tuple[MoELayer, ...]:
+    named = [catalogue.model(name).layer for name in recipe.workload.models]
+    explicit = [section.layer() for section in recipe.workload.layers]
+    return (*named, *explicit)
+
+
+def _located(pattern: Pattern, recipe_path: Path) -> Pattern:
+    """Return the pattern with a recording's path taken from the recipe's own folder."""
+    if isinstance(pattern, Replay) and not pattern.file.is_absolute():
+        return replace(pattern, file=recipe_path.parent / pattern.file)
+    return pattern
+
+
+def _refuse_impossible(
+    pattern: Pattern, layers: tuple[MoELayer, ...], recipe: Recipe, path: Path
+) -> None:
+    """Refuse a pattern that no batch size of a layer allows; single impossible points are rows."""
+    largest = max(recipe.workload.batch_sizes)
+    for layer in layers:
+        try:
+            check(
+                pattern, num_experts=layer.num_experts, top_k=layer.top_k, num_tokens=largest
+            )
+        except WorkloadError as error:
+            raise RecipeError(
+                f"{path}: workload.patterns: layer {layer.name!r}: {error.message}",
+                hint=error.hint,
+            ) from error

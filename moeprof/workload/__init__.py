@@ -1,0 +1,1 @@
+"""MoE layers and models, how tokens fall on experts and experts on GPUs, as plain data."""

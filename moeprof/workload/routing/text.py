@@ -1,0 +1,120 @@
+"""Routing patterns read from the text that a user writes."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from moeprof.errors import WorkloadError
+from moeprof.workload.routing.pattern import (
+    Active,
+    Balanced,
+    Dirichlet,
+    Hot,
+    Pattern,
+    PowerLaw,
+    Replay,
+    Uniform,
+    Zipf,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATTERN_FORMS: Final[tuple[tuple[str, str], ...]] = (
+    ("uniform", "each token takes k distinct experts, all equally likely"),
+    ("balanced", "every expert gets the same number of rows, give or take one"),
+    ("active:N", "exactly N experts get rows, spread evenly over them"),
+    ("zipf:s", "popularity rank^-s over a seeded order of the experts; s = 0 is uniform"),
+    ("power_law:a", "row counts as NVIDIA aiconfigurator's collector makes them; a near 1"),
+    ("dirichlet:a", "popularity drawn from Dirichlet(a); the smaller a, the more uneven"),
+    ("hot:N@share", "N hot experts receive this share (0..1) of the rows"),
+    ("replay:FILE", "recorded expert ids, .npy, .csv or .parquet, one column per slot"),
+)
+
+
+def parse(text: str) -> Pattern:
+    """Return the pattern that `text` names, in one of `PATTERN_FORMS`.
+
+    `parse(str(pattern)) == pattern` for every pattern. A replay file is not opened here.
+
+    Raises WorkloadError: no such form, an argument missing or out of its range.
+    """
+    name, colon, argument = text.strip().partition(":")
+    if name not in _READERS:
+        message = f"routing pattern {text!r}: no pattern is called {name!r}"
+        raise WorkloadError(message, hint=_suggestion(name))
+    if name in _BARE:
+        if colon:
+            message = f"routing pattern {text!r}: {name} takes no argument, got {argument!r}"
+            raise WorkloadError(message, hint=f"Write {name}.")
+    elif not argument:
+        message = f"routing pattern {text!r}: {name} needs an argument"
+        raise WorkloadError(message, hint=f"Write it as {_FORM_OF[name]}.")
+    try:
+        return _READERS[name](argument)
+    except ValueError as error:
+        message = f"routing pattern {text!r}: {error}"
+        raise WorkloadError(message, hint=f"Write it as {_FORM_OF[name]}.") from None
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), _READERS, n=1)
+    if close:
+        return f"Did you mean {_FORM_OF[close[0]]}?"
+    return f"The patterns are {', '.join(_FORM_OF.values())}."
+
+
+def _hot(argument: str) -> Hot:
+    count, at, share = argument.partition("@")
+    if not at:
+        message = f"{argument!r} has no @ between the number of experts and their share"
+        raise ValueError(message)
+    share_fraction = _number("share", share, least=0.0)
+    if share_fraction > 1.0:
+        message = f"share must lie in 0..1, got {share!r}"
+        raise ValueError(message)
+    return Hot(_count(count), share_fraction)
+
+
+def _count(argument: str) -> int:
+    # str.isdecimal alone accepts digits of every script.
+    if not (argument.isascii() and argument.isdecimal() and int(argument) >= 1):
+        message = f"N must be a whole number of at least 1, got {argument!r}"
+        raise ValueError(message)
+    return int(argument)
+
+
+def _number(symbol: str, argument: str, *, least: float) -> float:
+    try:
+        number = float(argument)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= least):
+        message = f"{symbol} must be a number of at least {least:g}, got {argument!r}"
+        raise ValueError(message)
+    return number + 0.0  # -0.0 becomes 0.0, so that equal patterns have equal texts
+
+
+def _positive(symbol: str, argument: str) -> float:
+    number = _number(symbol, argument, least=0.0)
+    if number == 0.0:
+        message = f"{symbol} must be greater than 0, got {argument!r}"
+        raise ValueError(message)
+    return number
+
+
+_FORM_OF: Final = {form.partition(":")[0]: form for form, _ in PATTERN_FORMS}
+_BARE: Final = frozenset({"uniform", "balanced"})
+_READERS: Final[dict[str, Callable[[str], Pattern]]] = {
+    "uniform": lambda _: Uniform(),
+    "balanced": lambda _: Balanced(),
+    "active": lambda argument: Active(_count(argument)),
+    "zipf": lambda argument: Zipf(_number("s", argument, least=0.0)),
+    "power_law": lambda argument: PowerLaw(_positive("a", argument)),
+    "dirichlet": lambda argument: Dirichlet(_positive("a", argument)),
+    "hot": _hot,
+    "replay": lambda argument: Replay(Path(argument)),
+}
