@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -34,7 +35,8 @@ _BOUND_WORDS = {
 
 def describe(error: ValidationError) -> str:
     """Return the first fault in words, with the number of further ones."""
-    details = error.errors()
+    # A misspelt key also leaves the right one missing: the misspelling is what to mend.
+    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     sentence = _sentence(details[0])
     if len(details) > 1:
         sentence += f" (and {len(details) - 1} more)"
@@ -51,7 +53,9 @@ def _sentence(detail: ErrorDetails) -> str:
         case "missing":
             return f"{key}: is missing; it has no default"
         case "literal_error":
-            return f"{key}: must be {context['expected']}, got {found!r}"
+            near = get_close_matches(str(found), re.findall(r"'([^']+)'", context["expected"]), n=1)
+            ending = f"; did you mean {near[0]!r}?" if near else ""
+            return f"{key}: must be {context['expected']}, got {found!r}{ending}"
         case "value_error":
             where = f"{key}: " if key else ""
             return f"{where}{context['error']}"

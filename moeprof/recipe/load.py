@@ -15,9 +15,11 @@ from moeprof.recipe.faults import describe
 from moeprof.recipe.schema import Recipe
 from moeprof.resources import recipes_folder
 from moeprof.workload import catalogue
+from moeprof.workload.placement import place
 from moeprof.workload.routing import Replay, check, parse
 
 if TYPE_CHECKING:
+    from moeprof.recipe.schema import PlacementSection
     from moeprof.workload.layer import MoELayer
     from moeprof.workload.routing import Pattern
 
@@ -84,6 +86,8 @@ def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
     patterns = tuple(_located(parse(each), path) for each in recipe.workload.patterns)
     for pattern in patterns:
         _refuse_impossible(pattern, layers, recipe, path)
+    for section in recipe.workload.placements:
+        _refuse_misplaced(section, layers, path)
     return LoadedRecipe(path=path, text=text, recipe=recipe, layers=layers, patterns=patterns)
 
 
@@ -115,3 +119,29 @@ def _refuse_impossible(
                 f"{path}: workload.patterns: layer {layer.name!r}: {error.message}",
                 hint=error.hint,
             ) from error
+
+
+def _refuse_misplaced(
+    section: PlacementSection, layers: tuple[MoELayer, ...], path: Path
+) -> None:
+    """Refuse a placement that a layer's number of experts, or its expert size, does not allow."""
+    for layer in layers:
+        where = f"{path}: workload.placements: layer {layer.name!r}"
+        if layer.expert_size % section.tp_size:
+            raise RecipeError(
+                f"{where}: tp_size must divide expert_size {layer.expert_size}, "
+                f"got {section.tp_size}"
+            )
+        try:
+            place(
+                section.strategy,
+                num_experts=layer.num_experts,
+                num_ranks=section.num_ranks,
+                seed=0,
+                loads=[1.0] * layer.num_experts,
+                num_replicas=section.num_replicas,
+                num_nodes=section.num_nodes,
+                num_groups=section.num_groups,
+            )
+        except WorkloadError as error:
+            raise RecipeError(f"{where}: {error.message}", hint=error.hint) from error

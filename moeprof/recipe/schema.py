@@ -47,7 +47,7 @@ class LayerSection(Strict):
 
 
 class PlacementSection(Strict):
-    """Where experts sit: `num_ranks` GPUs, of which every `tp_size` share each expert."""
+    """Where experts sit: on `num_ranks` ranks, each of `tp_size` GPUs with a slice of an expert."""
 
     strategy: Strategy = "contiguous"
     num_ranks: Count = 1
@@ -91,7 +91,7 @@ class WorkloadSection(Strict):
             try:
                 parse(text)
             except WorkloadError as error:
-                raise ValueError(" ".join(filter(None, (error.message, error.hint)))) from error
+                raise ValueError("; ".join(filter(None, (error.message, error.hint)))) from error
         return texts
 
     @model_validator(mode="after")

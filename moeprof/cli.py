@@ -1,0 +1,96 @@
+"""The command line: parse, call once, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moeprof import __version__
+from moeprof.errors import ExitCode, MoeprofError
+
+app = typer.Typer(
+    name="moeprof",
+    help="What a Mixture-of-Experts decode step costs on your GPUs: seconds and joules.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich help would double the time to the first line
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
+    if value:
+        typer.echo(f"moeprof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _moeprof(
+    version: Annotated[  # noqa: ARG001 - the callback acts on it
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,  # noqa: FBT002
+) -> None:
+    """Measure, fit and judge Mixture-of-Experts decode."""
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:  # noqa: FBT001, FBT002 - a flag of the command line
+    """List what can be measured on this machine, and what to mend."""
+    from moeprof.report.commands import show_doctor  # noqa: PLC0415 - --help stays fast
+
+    raise typer.Exit(show_doctor(as_json=json))
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Option(help="The dataset's folder; an existing one is resumed.")],
+    device: Annotated[str, typer.Option(help="auto, cuda:N, cpu, or sim:GPU.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.", min=0)] = None,
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Only count and list what would be measured.")
+    ] = False,
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Warm up, hold, time and record every point of a recipe; resumes by itself."""
+    from moeprof.report.commands import show_plan, show_sweep  # noqa: PLC0415 - --help stays fast
+
+    if dry_run:
+        raise typer.Exit(show_plan(recipe, seed=seed, as_json=json))
+    raise typer.Exit(show_sweep(recipe, out=out, selector=device, seed=seed, as_json=json))
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="A dataset's folder.")],
+    every_row: Annotated[  # noqa: FBT002
+        bool, typer.Option("--all", help="Print every row, however many.")
+    ] = False,
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Print the table of what a dataset holds."""
+    from moeprof.report.commands import show_dataset  # noqa: PLC0415 - --help stays fast
+
+    raise typer.Exit(show_dataset(path, every_row=every_row, as_json=json))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one message and its exit code."""
+    try:
+        app()
+    except MoeprofError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command goes on from here\n")
+        sys.exit(int(ExitCode.INTERRUPTED))

@@ -1,0 +1,1 @@
+"""Warm-up and temperature hold: a device brought to a known state, and kept there."""

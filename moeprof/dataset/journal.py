@@ -1,0 +1,163 @@
+"""The write-ahead journal: finished steps on the disk before they are in a Parquet part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from moeprof.dataset import files
+from moeprof.dataset.parts import JOURNAL_FOLDER
+from moeprof.dataset.schema import SCHEMA_VERSION, Columns, Key, check_version, to_keys
+from moeprof.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_TIME = "recorded_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished step: the rows of its ranks, their samples, the device's snapshot after it."""
+
+    rows: Columns
+    samples: Columns
+    snapshot: dict[str, Any] | None
+
+    def keys(self) -> list[Key]:
+        """Return the keys of the step's rows."""
+        return to_keys(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A journal as read: its whole steps, and the bytes up to the end of the last of them.
+
+    `snapshot` is that of the last finished step, which may be in a part already.
+    """
+
+    steps: tuple[Step, ...]
+    snapshot: dict[str, Any] | None
+    num_bytes: int
+
+
+def journal_path(folder: Path, run_id: str) -> Path:
+    """Return where a run's journal is."""
+    return folder / JOURNAL_FOLDER / f"{run_id}.jsonl"
+
+
+def read_journal(path: Path) -> Contents:
+    """Read a journal; a torn last line was never reported finished, and is left out.
+
+    Raises:
+        DatasetError: any other line is damaged, or the journal is of a newer schema.
+    """
+    data = path.read_bytes()
+    lines = data.splitlines(keepends=True)
+    if not lines:
+        raise _damaged(path, 1)
+    header = _decoded(lines[0])
+    if header is None or "snapshot" not in header:
+        raise _damaged(path, 1)
+    check_version(header.get("schema_version"), path)
+    steps: list[Step] = []
+    num_bytes = len(lines[0])
+    for number, line in enumerate(lines[1:], start=2):
+        step = _step(_decoded(line))
+        if step is None:
+            if number < len(lines):
+                raise _damaged(path, number)
+            break
+        steps.append(step)
+        num_bytes += len(line)
+    snapshot = steps[-1].snapshot if steps else header["snapshot"]
+    return Contents(tuple(steps), snapshot, num_bytes)
+
+
+class Journal:
+    """A journal that is open for appending; it begins with a line that holds the last snapshot."""
+
+    def __init__(self, path: Path, descriptor: int, num_bytes: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._num_bytes = num_bytes
+        self._torn = True  # until it is cut to its whole lines
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Self, Contents]:
+        """Open a journal, making it where there is none, and return it with its contents.
+
+        Raises:
+            DatasetError: the journal is damaged or of a newer schema.
+            OSError: it cannot be written.
+        """
+        if not path.exists():
+            files.replace_file(path, _header(None))
+        contents = read_journal(path)
+        return cls(path, files.open_for_appending(path), contents.num_bytes), contents
+
+    def append(self, step: Step) -> None:
+        """Return once a step is on the disk; after an OSError it is not part of the journal."""
+        line = _encoded({"rows": step.rows, "samples": step.samples, "snapshot": step.snapshot})
+        if self._torn:
+            files.cut(self._descriptor, self._num_bytes)
+        self._torn = True
+        files.write_all(self._descriptor, line)
+        files.sync(self._descriptor)
+        self._num_bytes += len(line)
+        self._torn = False
+
+    def rewrite(self, steps: Sequence[Step], snapshot: dict[str, Any] | None) -> None:
+        """Replace the contents at once. Raises OSError, with the journal as it was."""
+        lines = [_header(snapshot)]
+        lines += [_encoded({"rows": s.rows, "samples": s.samples, "snapshot": s.snapshot}) for s in steps]
+        data = b"".join(lines)
+        files.replace_file(self._path, data)
+        descriptor = files.open_for_appending(self._path)
+        stale, self._descriptor = self._descriptor, descriptor
+        self._num_bytes = len(data)
+        self._torn = False
+        files.close(stale)
+
+    def close(self) -> None:
+        """Close the file. Raises OSError."""
+        files.close(self._descriptor)
+
+
+def _header(snapshot: dict[str, Any] | None) -> bytes:
+    return _encoded({"schema_version": SCHEMA_VERSION, "snapshot": snapshot})
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    # repr, which json uses for floats, reads back as the same float.
+    return json.dumps(document, separators=(",", ":"), default=datetime.isoformat).encode() + b"\n"
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    """Return the document of a line, or None where the line is not whole."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _step(document: dict[str, Any] | None) -> Step | None:
+    if document is None or document.keys() != {"rows", "samples", "snapshot"}:
+        return None
+    rows = document["rows"]
+    rows[_TIME] = [datetime.fromisoformat(text) for text in rows[_TIME]]
+    return Step(rows, document["samples"], document["snapshot"])
+
+
+def _damaged(path: Path, number: int) -> DatasetError:
+    return DatasetError(
+        f"{path}: line {number} is damaged",
+        hint="Move the journal away; the same sweep command then measures its points again and "
+        "keeps all others.",
+    )

@@ -1,0 +1,1 @@
+"""What people look at: the live panel, plain lines, tables; human units are born here."""

@@ -1,0 +1,156 @@
+"""What each command shows: the floors below called in turn, their results printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from moeprof.dataset.read import read_measurements, read_runs
+from moeprof.device.capabilities import capabilities
+from moeprof.device.registry import open_device
+from moeprof.errors import ExitCode
+from moeprof.kernel.capabilities import kernel_capabilities
+from moeprof.recipe.load import find_recipe, load_recipe
+from moeprof.report import human
+from moeprof.report.doctor import doctor_table
+from moeprof.report.lines import PlainLines
+from moeprof.report.live import LivePanel
+from moeprof.report.results import step_lines
+from moeprof.report.summary import summary_lines
+from moeprof.report.table import tables
+from moeprof.sweep.plan import make_plan
+from moeprof.sweep.run import run_sweep
+from moeprof.sweep.stop import stop_on_signals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from moeprof.sweep.events import SweepEnded
+
+_NUM_ROWS_SHOWN = 60
+_PIPED_WIDTH = 160
+
+
+def _console(stream: Any) -> Console:
+    # A pipe has no width: rich would fold tables at 80 columns.
+    width = None if stream.isatty() else _PIPED_WIDTH
+    return Console(file=stream, width=width, highlight=False)
+
+
+def show_doctor(*, as_json: bool) -> ExitCode:
+    """Print what can be measured here; DONE if a sweep can run, else DEVICE."""
+    found = (*capabilities(), *kernel_capabilities())
+    can_sweep = any(each.available and each.name in {"CUDA", "CPU"} for each in found)
+    if as_json:
+        _print_json({"can_sweep": can_sweep, "capabilities": [asdict(each) for each in found]})
+    else:
+        console = _console(sys.stdout)
+        console.print(doctor_table(found))
+        console.print(f"a sweep can run here: {'yes' if can_sweep else 'no'}")
+    return ExitCode.DONE if can_sweep else ExitCode.DEVICE
+
+
+def show_plan(recipe: str, *, seed: int | None, as_json: bool) -> ExitCode:
+    """Print how many points a recipe has and in what order they would be measured."""
+    loaded = load_recipe(find_recipe(recipe), seed=seed)
+    plan = make_plan(loaded)
+    blocks = [
+        {"hold_celsius": block.hold_celsius, "num_entries": len(block.entries)}
+        for block in plan.blocks
+    ]
+    facts: dict[str, Any] = {
+        "recipe": loaded.recipe.name,
+        "seed": loaded.recipe.seed,
+        "num_points": plan.num_points,
+        "num_sentinels": plan.num_sentinels,
+        "blocks": blocks,
+    }
+    if as_json:
+        _print_json(facts)
+        return ExitCode.DONE
+    console = _console(sys.stdout)
+    console.print(
+        f"{loaded.recipe.name}: {plan.num_points} points and {plan.num_sentinels} sentinels "
+        f"in {len(plan.blocks)} blocks, after {human.duration(loaded.recipe.conditioning.warm_up_seconds)} "
+        "of warm-up"
+    )
+    for number, block in enumerate(plan.blocks, start=1):
+        held = human.celsius(block.hold_celsius) if block.hold_celsius is not None else "not held"
+        console.print(f"  block {number}: {len(block.entries)} entries, {held}")
+    return ExitCode.DONE
+
+
+def show_sweep(
+    recipe: str, *, out: Path, selector: str, seed: int | None, as_json: bool
+) -> ExitCode:
+    """Run a sweep under the eyes of a terminal or a log, and print what it came to."""
+    loaded = load_recipe(find_recipe(recipe), seed=seed)
+    errors = _console(sys.stderr)
+    observer = LivePanel(errors) if errors.is_terminal and not as_json else PlainLines(errors)
+    with stop_on_signals() as stop_requested:
+        device = open_device(selector, seed=loaded.recipe.seed)
+        try:
+            ended = run_sweep(
+                loaded, device, out, observer=observer, stop_requested=stop_requested
+            )
+        finally:
+            device.close()
+    if as_json:
+        _print_json(_sweep_document(ended))
+    else:
+        console = _console(sys.stdout)
+        _print_tables(console, out, run_id=ended.run_id, every_row=False)
+        for line in summary_lines(ended, recipe=recipe, selector=selector):
+            console.print(line, soft_wrap=True)
+    return ended.exit_code
+
+
+def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
+    """Print the table of every run that a dataset holds."""
+    runs = read_runs(path)
+    if as_json:
+        lines = [asdict(line) for run in runs for line in _lines(path, run.run_id)]
+        _print_json({"out": str(path), "runs": [run.run_id for run in runs], "steps": lines})
+        return ExitCode.DONE
+    console = _console(sys.stdout)
+    for run in runs:
+        console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device['name']}")
+        _print_tables(console, path, run_id=run.run_id, every_row=every_row)
+    return ExitCode.DONE
+
+
+def _sweep_document(ended: SweepEnded) -> dict[str, Any]:
+    return {
+        "out": str(ended.out),
+        "run_id": ended.run_id,
+        "num_points": ended.num_points,
+        "num_measured": ended.num_measured,
+        "num_skipped": ended.num_skipped,
+        "statuses": ended.statuses,
+        "overhead_fraction": ended.overhead_fraction,
+        "wall_seconds": ended.wall_seconds,
+        "sentinel_drift_fraction": ended.sentinel_drift_fraction,
+        "interrupted": ended.interrupted,
+    }
+
+
+def _print_tables(console: Console, path: Path, *, run_id: str, every_row: bool) -> None:
+    lines = _lines(path, run_id)
+    for each in tables(lines, num_rows_max=None if every_row else _NUM_ROWS_SHOWN):
+        console.print(each)
+
+
+def _lines(path: Path, run_id: str) -> tuple[Any, ...]:
+    (run,) = (each for each in read_runs(path) if each.run_id == run_id)
+    table: pa.Table = read_measurements(path, run_id=run_id)
+    return step_lines(table, run.notes.get("ceilings", {}))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")

@@ -1,0 +1,108 @@
+"""The live panel of a sweep: progress, time left, the running point, and the device's state."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from moeprof.record import Role
+from moeprof.report import human
+from moeprof.report.lines import point_words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from moeprof.record import DeviceState
+    from moeprof.sweep.events import PointFinished, SweepEnded, SweepStarted
+    from moeprof.sweep.events import Progress as ProgressEvent
+
+_REFRESH_SECONDS = 0.2
+_NUM_RECENT = 6
+
+
+class LivePanel:
+    """A panel that is redrawn in place, with the last finished points under it."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            expand=True,
+        )
+        self._task = self._bar.add_task("points", total=None, left="")
+        self._title = "moeprof sweep"
+        self._recent: list[Text] = []
+        self._drawn_at = float("-inf")
+
+    def started(self, event: SweepStarted) -> None:
+        """Open the panel."""
+        self._title = f"{event.recipe_name} · {event.device.name} ({event.device.kind})"
+        self._bar.update(self._task, total=event.num_points, completed=event.num_finished)
+        self._live.start()
+
+    def progressed(self, event: ProgressEvent) -> None:
+        """Redraw the panel, a few times a second at most."""
+        now = time.monotonic()
+        if now - self._drawn_at < _REFRESH_SECONDS:
+            return
+        self._drawn_at = now
+        left = f"{human.duration(event.remaining_seconds)} left" if event.remaining_seconds else ""
+        self._bar.update(self._task, left=left)
+        facts = Table.grid(padding=(0, 2))
+        for name, value in _facts(event):
+            facts.add_row(Text(name, "dim"), value)
+        body = Group(self._bar, facts, *self._recent)
+        self._live.update(Panel(body, title=self._title, title_align="left"))
+
+    def finished(self, event: PointFinished) -> None:
+        """Move the bar and keep the point among the last few."""
+        if event.entry.role is Role.POINT:
+            self._bar.advance(self._task, event.num_ranks)
+        style = "" if event.outcome.status == "ok" else "yellow"
+        line = Text(point_words(event), style, no_wrap=True, overflow="ellipsis")
+        self._recent = [*self._recent, line][-_NUM_RECENT:]
+
+    def ended(self, event: SweepEnded) -> None:  # noqa: ARG002 - the table says it
+        """Close the panel."""
+        self._live.stop()
+
+
+def _facts(event: ProgressEvent) -> list[tuple[str, str]]:
+    phase = event.phase
+    if event.fraction_done is not None:
+        phase += f" {human.percent(event.fraction_done)}"
+    facts = [("now", phase)]
+    if (entry := event.entry) is not None and (workload := event.workload) is not None:
+        what = (
+            f"{workload.model} · {entry.case.kernel} · {workload.weight_dtype} · "
+            f"batch {workload.batch_size} · {workload.routing_pattern} · "
+            f"{workload.num_active_experts} active"
+        )
+        facts.append((entry.role.value, what))
+    if event.interval is not None:
+        width = human.plus_minus(event.interval.relative_half_width_fraction)
+        facts.append(("latency", f"{human.seconds(event.interval.estimate)} {width}"))
+    if event.state is not None:
+        hold = event.entry.case.hold_celsius if event.entry is not None else None
+        facts.append(("device", _device_words(event.state, hold)))
+    return facts
+
+
+def _device_words(state: DeviceState, hold_celsius: float | None) -> str:
+    words = [human.celsius(state.die_celsius) if state.die_celsius is not None else "no °C"]
+    if hold_celsius is not None:
+        words[0] += f" (set {human.celsius(hold_celsius)})"
+    words.append(human.quantity(state.sm_clock_hertz, "Hz"))
+    words.append(human.watts(state.watts))
+    words.extend(sorted(event.value for event in state.clock_events or () if event != "idle"))
+    return " · ".join(word for word in words if word != human.ABSENT)

@@ -1,0 +1,41 @@
+"""What a sweep came to, in a few lines, with the command to type next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moeprof.report import human
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from moeprof.sweep.events import SweepEnded
+
+
+def summary_lines(ended: SweepEnded, *, recipe: str, selector: str) -> Iterator[str]:
+    """Yield counts, statuses, drift, overhead and the next command."""
+    counts = f"{ended.num_measured} points measured"
+    if ended.num_skipped:
+        counts += f", {ended.num_skipped} done before"
+    remaining = ended.num_points - ended.num_measured - ended.num_skipped
+    if remaining:
+        counts += f", {remaining} to go"
+    statuses = ", ".join(f"{number} {status}" for status, number in ended.statuses.items())
+    yield f"{counts} ({statuses or 'none'}) in {human.duration(ended.wall_seconds)}"
+    if ended.sentinel_drift_fraction is not None:
+        drift = human.percent(ended.sentinel_drift_fraction, digits=1)
+        yield f"drift of the sentinel through the sweep: {drift}"
+    if ended.overhead_fraction is not None:
+        spent = ", ".join(
+            f"{purpose} {human.duration(seconds)}"
+            for purpose, seconds in sorted(ended.spent_seconds.items())
+        )
+        overhead = human.percent(ended.overhead_fraction, digits=1)
+        yield f"the sweep's own overhead: {overhead} of its time ({spent})"
+    if ended.lost is not None:
+        yield f"stopped: {ended.lost}"
+    command = f"moeprof sweep {recipe} --out {ended.out} --device {selector}"
+    if ended.interrupted or ended.lost is not None:
+        yield f"to go on from here: {command}"
+    else:
+        yield f"next: moeprof report {ended.out}"
