@@ -35,7 +35,7 @@ _entering = attrgetter(
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
 
-def point_id(  # noqa: PLR0913 - the condition's parts are not to be mixed up
+def point_id(
     workload: Workload,
     *,
     hold_celsius: float | None,

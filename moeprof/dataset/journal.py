@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from moeprof.dataset import files
 from moeprof.dataset.parts import JOURNAL_FOLDER
@@ -13,7 +13,7 @@ from moeprof.dataset.schema import SCHEMA_VERSION, Columns, Key, check_version, 
 from moeprof.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
 _TIME = "recorded_at"
@@ -44,6 +44,16 @@ class Contents:
     num_bytes: int
 
 
+def unwritten(steps: Iterable[Step], written: Container[Key]) -> list[Step]:
+    """Return the steps that are in no part yet, each once."""
+    found: dict[Key, Step] = {}
+    for step in steps:
+        keys = step.keys()
+        if not any(key in written or key in found for key in keys):
+            found.update(dict.fromkeys(keys, step))
+    return list({id(step): step for step in found.values()}.values())
+
+
 def journal_path(folder: Path, run_id: str) -> Path:
     """Return where a run's journal is."""
     return folder / JOURNAL_FOLDER / f"{run_id}.jsonl"
@@ -54,6 +64,7 @@ def read_journal(path: Path) -> Contents:
 
     Raises:
         DatasetError: any other line is damaged, or the journal is of a newer schema.
+
     """
     data = path.read_bytes()
     lines = data.splitlines(keepends=True)
@@ -78,53 +89,57 @@ def read_journal(path: Path) -> Contents:
 
 
 class Journal:
-    """A journal that is open for appending; it begins with a line that holds the last snapshot."""
+    """A journal to append to; its first line holds the snapshot of the last step flushed.
 
-    def __init__(self, path: Path, descriptor: int, num_bytes: int) -> None:
+    It keeps no file open: after an interrupted `rewrite`, an open one could be the replaced one.
+    """
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = descriptor
-        self._num_bytes = num_bytes
-        self._torn = True  # until it is cut to its whole lines
+        self._num_bytes: int | None = None  # of the whole lines; None: not known
+        self._torn = True  # there may be bytes behind the whole lines
 
-    @classmethod
-    def open(cls, path: Path) -> tuple[Self, Contents]:
-        """Open a journal, making it where there is none, and return it with its contents.
+    def load(self) -> Contents:
+        """Return the contents, making an empty journal where there is none.
 
         Raises:
             DatasetError: the journal is damaged or of a newer schema.
-            OSError: it cannot be written.
+            OSError: it cannot be made.
+
         """
-        if not path.exists():
-            files.replace_file(path, _header(None))
-        contents = read_journal(path)
-        return cls(path, files.open_for_appending(path), contents.num_bytes), contents
+        if not self._path.exists():
+            self.rewrite((), None)
+        return read_journal(self._path)
 
     def append(self, step: Step) -> None:
         """Return once a step is on the disk; after an OSError it is not part of the journal."""
-        line = _encoded({"rows": step.rows, "samples": step.samples, "snapshot": step.snapshot})
-        if self._torn:
-            files.cut(self._descriptor, self._num_bytes)
-        self._torn = True
-        files.write_all(self._descriptor, line)
-        files.sync(self._descriptor)
+        line = _line(step)
+        if self._num_bytes is None:
+            self._num_bytes = read_journal(self._path).num_bytes
+            self._torn = True
+        descriptor = files.open_for_appending(self._path)
+        try:
+            if self._torn:
+                files.cut(descriptor, self._num_bytes)
+            self._torn = True
+            files.write_all(descriptor, line)
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
         self._num_bytes += len(line)
         self._torn = False
 
     def rewrite(self, steps: Sequence[Step], snapshot: dict[str, Any] | None) -> None:
-        """Replace the contents at once. Raises OSError, with the journal as it was."""
-        lines = [_header(snapshot)]
-        lines += [_encoded({"rows": s.rows, "samples": s.samples, "snapshot": s.snapshot}) for s in steps]
-        data = b"".join(lines)
+        """Replace the contents at once. Raises OSError."""
+        data = b"".join((_header(snapshot), *map(_line, steps)))
+        self._num_bytes = None
         files.replace_file(self._path, data)
-        descriptor = files.open_for_appending(self._path)
-        stale, self._descriptor = self._descriptor, descriptor
         self._num_bytes = len(data)
         self._torn = False
-        files.close(stale)
 
-    def close(self) -> None:
-        """Close the file. Raises OSError."""
-        files.close(self._descriptor)
+
+def _line(step: Step) -> bytes:
+    return _encoded({"rows": step.rows, "samples": step.samples, "snapshot": step.snapshot})
 
 
 def _header(snapshot: dict[str, Any] | None) -> bytes:

@@ -6,10 +6,16 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from moeprof.dataset.parts import JOURNAL_FOLDER
 from moeprof.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def lock_path(folder: Path, run_id: str) -> Path:
+    """Return where a run's lock is."""
+    return folder / JOURNAL_FOLDER / f"{run_id}.lock"
 
 
 def acquire(path: Path) -> int:
@@ -20,6 +26,7 @@ def acquire(path: Path) -> int:
     Raises:
         DatasetError: another process holds the lock.
         OSError: the file cannot be made.
+
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -47,15 +47,18 @@ def read_part(path: Path, schema: pa.Schema) -> pa.Table:
 
     Raises:
         DatasetError: the file is damaged, lacks a column, or is of a newer schema.
+
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = file.schema_arrow
             check_version((found.metadata or {}).get(VERSION_KEY), path)
-            if missing := [name for name in schema.names if name not in found.names]:
-                raise _damaged(path, f"has no column {missing[0]}")
-            # With its own columns in the file's order; `select` puts them in the schema's.
-            return file.read(columns=schema.names).select(schema.names).cast(schema)
+            for field in schema:
+                if field.name not in found.names or not found.field(field.name).equals(field):
+                    raise _damaged(path, f"must have a column {field.name} of {field.type}")
+            # The file gives the columns in its own order.
+            table = file.read(columns=schema.names).select(schema.names)
+            return table.replace_schema_metadata(schema.metadata)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -49,6 +49,7 @@ def read_run(path: Path) -> RunRecord:
 
     Raises:
         DatasetError: the file is unreadable, damaged, or of a newer schema.
+
     """
     try:
         document = json.loads(path.read_bytes())

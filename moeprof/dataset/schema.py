@@ -43,6 +43,7 @@ def to_columns(rows: Sequence[Row], schema: pa.Schema) -> Columns:
 
     Raises:
         DatasetError: a key is unknown or missing, or a value that may not be null is.
+
     """
     # Arrow drops unknown keys, and accepts nulls anywhere, without a word.
     names = schema.names
@@ -62,6 +63,7 @@ def to_table(columns: Columns, schema: pa.Schema) -> pa.Table:
 
     Raises:
         DatasetError: a value does not fit its column's type.
+
     """
     arrays = []
     for column in schema:
@@ -70,6 +72,11 @@ def to_table(columns: Columns, schema: pa.Schema) -> pa.Table:
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"column {column.name}: {error}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of several parts, one after the other."""
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 
 
 def to_keys(columns: Columns) -> list[Key]:
@@ -82,6 +89,7 @@ def check_version(found: object, where: object) -> None:
 
     Raises:
         DatasetError: the version is missing, no whole number, or newer than `SCHEMA_VERSION`.
+
     """
     text = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
     if found is None or not text.isdecimal() or int(text) < 1:

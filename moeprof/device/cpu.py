@@ -32,7 +32,7 @@ def open_cpu() -> CpuDevice:
 
 
 class CpuDevice:
-    """This machine's CPU; see `moeprof.device.protocol.Device`.
+    """The CPU of this machine; see `moeprof.device.protocol.Device`.
 
     `l2_bytes` is the size of the last-level caches together: that is what cold data must exceed.
     """
@@ -122,12 +122,12 @@ class CpuProgram:
         self._next_set = 0
         self._launch(1)  # the first launch may allocate or pick an algorithm
         start = self._clock()
-        launches = 0
-        while (passed := self._clock() - start) < SAMPLE_SECONDS and launches < _MAX_LAUNCHES:
+        launches, passed = 0, 0.0
+        while passed < SAMPLE_SECONDS and launches < _MAX_LAUNCHES:
             self._launch(1)
             launches += 1
-        per_launch = passed / launches
-        wanted = math.ceil(SAMPLE_SECONDS / per_launch) if per_launch > 0 else _MAX_LAUNCHES
+            passed = self._clock() - start
+        wanted = math.ceil(SAMPLE_SECONDS * launches / passed) if passed > 0 else _MAX_LAUNCHES
         self.launches_per_sample = min(wanted, _MAX_LAUNCHES)
 
     def sample(self) -> float:

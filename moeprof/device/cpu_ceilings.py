@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from moeprof.device.protocol import Ceilings
+from moeprof.device.torch_dtypes import TORCH_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _CACHES = 3  # the buffer read is this many times the cache
 _MAX_BUFFER_BYTES = 2**29
@@ -42,7 +42,7 @@ def _flops_per_second(dtype: torch.dtype) -> float:
     deadline = time.perf_counter() + _MULTIPLY_SECONDS
     while True:
         left, right = torch.randn(2, side, side).to(dtype)
-        seconds = _best(lambda a=left, b=right: a @ b, 0.0)
+        seconds = _best(partial(torch.mm, left, right), 0.0)
         best = max(best, 2 * side**3 / seconds)
         side *= 2
         # Eight times the work, and twice, because the first call is not counted.

@@ -27,7 +27,7 @@ def cpu_name(root: Path = ROOT) -> str:
 
 
 def cpu_uuid(name: str, root: Path = ROOT) -> str:
-    """Return a stable identifier of this machine's CPU, from which the machine id cannot be told."""
+    """Return a stable identifier of this CPU; the machine id cannot be told from it."""
     machine = _read(root / "etc/machine-id").strip() or platform.node()
     return "CPU-" + hashlib.sha256(f"moeprof {machine} {name}".encode()).hexdigest()[:32]
 

@@ -72,6 +72,8 @@ class CudaDevice:
     def __init__(self, index: int, *, nvml: Nvml | None = None) -> None:
         self.torch_device = torch.device("cuda", index)
         properties = torch.cuda.get_device_properties(self.torch_device)
+        # One for all programs: cuBLAS keeps a workspace of some 32 MiB for every stream it has seen.
+        self._stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._nvml = nvml or Nvml(str(properties.uuid))
         versions = {
             "torch": torch.__version__,
@@ -129,7 +131,7 @@ class CudaDevice:
 
         Raises KernelUnsupported, DeviceOutOfMemory, DeviceLost.
         """
-        return CudaProgram(work, self.torch_device, self.now)
+        return CudaProgram(work, self._stream, self.now)
 
     def snapshot(self) -> dict[str, Any] | None:
         """Return None: a real GPU keeps its own state."""

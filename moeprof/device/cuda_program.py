@@ -35,7 +35,7 @@ class CudaProgram:
 
     launches_per_sample: int
 
-    def __init__(self, work: Work, device: torch.device, clock: Callable[[], float]) -> None:
+    def __init__(self, work: Work, stream: torch.cuda.Stream, clock: Callable[[], float]) -> None:
         """Capture the work.
 
         Raises:
@@ -44,14 +44,13 @@ class CudaProgram:
 
         """
         self._work = work  # the graph holds bare pointers into the work's buffers
-        self._device = device
         self._clock = clock
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = stream
         self._graph: torch.cuda.CUDAGraph | None = None
         self._start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self._stop = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         with as_device_errors("preparing a kernel"), self._on_stream():
-            torch.cuda.synchronize(device)  # the buffers were filled on another stream
+            torch.cuda.synchronize()  # the buffers were filled on another stream
             self._warm_up()
             self._capture(rotations=1)
             graph_seconds = self._timed_replay()

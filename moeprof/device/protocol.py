@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from moeprof.hardware.gpu import GPU
     from moeprof.record import DeviceState
 
@@ -39,12 +37,16 @@ class Ceilings:
 class Work(Protocol):
     """A kernel bound to its data: a launch works on one of the buffer sets that rotate.
 
-    `data_bytes` is what one buffer set holds; `l2_state` is `cold` where the sets together exceed
-    the cache fivefold, else `warm`.
+    `l2_state` is `cold` where the sets together exceed the cache fivefold, else `warm`.
     """
 
-    num_buffer_sets: int
-    l2_state: str
+    @property
+    def num_buffer_sets(self) -> int:
+        """How many buffer sets rotate, at least 1."""
+
+    @property
+    def l2_state(self) -> str:
+        """Whether a launch finds its data in the cache: `cold` or `warm`."""
 
     def launch(self, buffer_set: int) -> None:
         """Launch once on the given buffer set, without waiting for the device."""
@@ -119,13 +121,3 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Let the device go."""
-
-
-class DeviceKind(Protocol):
-    """A way to open devices, as `moeprof.device.registry` lists it."""
-
-    def open(self, selector: str) -> Device:
-        """Open the device that `selector` names. Raises DeviceUnavailable."""
-
-    def refusals(self) -> Sequence[str]:
-        """Return why no such device can be opened here, empty if one can."""

@@ -35,7 +35,7 @@ def open_device(selector: str, *, seed: int) -> Device:
         return _open_auto()
     found = _SELECTOR.fullmatch(selector)
     if found is None:
-        message = f"--device {selector!r} names no device; it must be {SELECTORS}"
+        message = f"{selector!r} names no device; it must be {SELECTORS}"
         raise DeviceUnavailable(message, hint="`moeprof doctor` lists what can be used here.")
     kind = found["kind"].partition(":")[0]
     module, name = _OPENERS[kind]

@@ -120,7 +120,7 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
         return ExitCode.DONE
     console = _console(sys.stdout)
     for run in runs:
-        console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device['name']}")
+        console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device.name}")
         _print_tables(console, path, run_id=run.run_id, every_row=every_row)
     return ExitCode.DONE
 

@@ -1,0 +1,89 @@
+"""What the documents promise is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pandas
+import pyarrow.dataset
+import pytest
+from typer.main import get_command
+
+from moeprof.cli import app
+from moeprof.recipe.load import recipe_names
+from moeprof.report.commands import show_sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    return sorted(get_command(app).commands)
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    first_lines = README.splitlines()[:5]
+
+    assert any("make demo" in line for line in first_lines)
+    assert any("make test" in line for line in first_lines)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme_and_every_option_has_help(command: str) -> None:
+    assert f"moeprof {command}" in README
+    for option in get_command(app).commands[command].params:
+        assert getattr(option, "help", None), f"{command} {option.name}"
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    named = set(re.findall(r"^    moeprof ([a-z-]+)", README, flags=re.MULTILINE))
+
+    assert named == set(commands())
+
+
+def test_every_shipped_recipe_is_in_the_readme() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", README, flags=re.MULTILINE)) == set(recipe_names())
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make ([a-z]+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_map_of_the_house_names_every_floor() -> None:
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    import moeprof  # noqa: PLC0415
+
+    package = Path(moeprof.__file__).parent
+    floors = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    floors |= {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+
+    assert {floor for floor in floors if f"`{floor}`" not in architecture} == set()
+
+
+def test_the_readmes_one_liners_open_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    show_sweep("ci-smoke", out=Path("data-out"), selector="sim:h200-sxm", seed=None, as_json=True)
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    tools = {"duckdb": duckdb, "pandas": pandas, "pyarrow": pyarrow}
+
+    counts = [len(eval(line, tools)) for line in block.strip().splitlines()]  # noqa: S307
+
+    assert len(counts) == 3
+    assert len(set(counts)) == 1
+    assert counts[0] > 0
+
+
+def test_help_is_plain_words() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "moeprof", "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert all(command in done.stdout for command in commands())

@@ -1,0 +1,48 @@
+"""Build the wheel, install it in a clean environment, and run the tests there, sources away."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the tests read besides the installed package.
+BESIDE = ("tests", "pyproject.toml", "README.md", "Makefile", "CHANGELOG.md", "docs")
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    print("+", *command, flush=True)  # noqa: T201 - a log of what is done
+    subprocess.run([str(word) for word in command], cwd=cwd, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", default=sys.executable, help="has `build` installed")
+    arguments = parser.parse_args()
+    builder = Path(arguments.python).absolute()
+    with tempfile.TemporaryDirectory(prefix="moeprof-wheel-") as text:
+        folder = Path(text)
+        run(builder, "-m", "build", "--outdir", folder / "dist", ROOT, cwd=folder)
+        (wheel,) = (folder / "dist").glob("*.whl")
+        environment = folder / "environment"
+        run(builder, "-m", "venv", environment, cwd=folder)
+        python = environment / "bin" / "python"
+        run(
+            python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "-c", ROOT / "constraints.txt", f"{wheel}[test]", cwd=folder,
+        )  # fmt: skip
+        away = folder / "away"
+        away.mkdir()
+        for name in BESIDE:
+            source = ROOT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            copy(source, away / name)
+        run(python, "-m", "pytest", "-q", "-m", "not slow", cwd=away)
+
+
+if __name__ == "__main__":
+    main()
