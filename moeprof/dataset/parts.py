@@ -56,9 +56,9 @@ def read_part(path: Path, schema: pa.Schema) -> pa.Table:
             for field in schema:
                 if field.name not in found.names or not found.field(field.name).equals(field):
                     raise _damaged(path, f"must have a column {field.name} of {field.type}")
-            # The file gives the columns in its own order.
+            # The file gives the columns in its own order, with metadata of Parquet's own.
             table = file.read(columns=schema.names).select(schema.names)
-            return table.replace_schema_metadata(schema.metadata)
+            return pa.Table.from_arrays(table.columns, schema=schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise _damaged(path, str(error)) from error
 

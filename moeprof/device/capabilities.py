@@ -84,7 +84,7 @@ def _nvrtc() -> Capability:
         _, major, minor = nvrtc.nvrtcVersion()
     except (ImportError, RuntimeError, OSError) as error:
         reason = f"{type(error).__name__}: {error}"
-        return _verdict("NVRTC (cuda-core)", None, reason, "pip install 'moeprof[cuda]'")
+        return _verdict("NVRTC (cuda-core)", None, reason, "pip install 'cuda-core[cu13]'")
     return _verdict("NVRTC (cuda-core)", f"{major}.{minor}", None, None)
 
 

@@ -72,7 +72,7 @@ class CudaDevice:
     def __init__(self, index: int, *, nvml: Nvml | None = None) -> None:
         self.torch_device = torch.device("cuda", index)
         properties = torch.cuda.get_device_properties(self.torch_device)
-        # One for all programs: cuBLAS keeps a workspace of some 32 MiB for every stream it has seen.
+        # One for all programs: cuBLAS keeps a workspace, up to 32 MiB, for every stream it saw.
         self._stream = torch.cuda.Stream(self.torch_device)  # type: ignore[no-untyped-call]
         self._nvml = nvml or Nvml(str(properties.uuid))
         versions = {

@@ -13,7 +13,7 @@ from moeprof.dataset.read import read_measurements, read_runs
 from moeprof.device.capabilities import capabilities
 from moeprof.device.registry import open_device
 from moeprof.errors import ExitCode
-from moeprof.kernel.capabilities import kernel_capabilities
+from moeprof.kernel.capabilities import capabilities as kernel_capabilities
 from moeprof.recipe.load import find_recipe, load_recipe
 from moeprof.report import human
 from moeprof.report.doctor import doctor_table
@@ -45,7 +45,11 @@ def _console(stream: Any) -> Console:
 
 def show_doctor(*, as_json: bool) -> ExitCode:
     """Print what can be measured here; DONE if a sweep can run, else DEVICE."""
-    found = (*capabilities(), *kernel_capabilities())
+    device = open_device("auto", seed=0)
+    try:
+        found = (*capabilities(), *kernel_capabilities(device.identity))
+    finally:
+        device.close()
     can_sweep = any(each.available and each.name in {"CUDA", "CPU"} for each in found)
     if as_json:
         _print_json({"can_sweep": can_sweep, "capabilities": [asdict(each) for each in found]})
@@ -93,7 +97,7 @@ def show_sweep(
     loaded = load_recipe(find_recipe(recipe), seed=seed)
     errors = _console(sys.stderr)
     observer = LivePanel(errors) if errors.is_terminal and not as_json else PlainLines(errors)
-    with stop_on_signals() as stop_requested:
+    with stop_on_signals() as stop_requested, observer:
         device = open_device(selector, seed=loaded.recipe.seed)
         try:
             ended = run_sweep(

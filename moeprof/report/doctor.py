@@ -22,5 +22,5 @@ def doctor_table(capabilities: Iterable[Capability]) -> Table:
     table.add_column("remedy")
     for each in capabilities:
         verdict = Text("yes", "green") if each.available else Text("no", "yellow")
-        table.add_row(each.name, verdict, each.detail, each.remedy or "")
+        table.add_row(each.name, verdict, Text(each.detail), Text(each.remedy or ""))
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from moeprof.record import Role
 from moeprof.report import human
@@ -44,6 +44,13 @@ class PlainLines:
         self._phase = ""
         self._num_done = 0
         self._num_points = 0
+
+    def __enter__(self) -> Self:
+        """Say nothing yet."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the stream open: it is not ours."""
 
     def started(self, event: SweepStarted) -> None:
         """Say what the sweep is about to do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
 from rich.live import Live
@@ -44,6 +44,14 @@ class LivePanel:
         self._recent: list[Text] = []
         self._drawn_at = float("-inf")
 
+    def __enter__(self) -> Self:
+        """Draw nothing yet."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the terminal back, however the sweep ended."""
+        self._live.stop()
+
     def started(self, event: SweepStarted) -> None:
         """Open the panel."""
         self._title = f"{event.recipe_name} · {event.device.name} ({event.device.kind})"
@@ -72,9 +80,8 @@ class LivePanel:
         line = Text(point_words(event), style, no_wrap=True, overflow="ellipsis")
         self._recent = [*self._recent, line][-_NUM_RECENT:]
 
-    def ended(self, event: SweepEnded) -> None:  # noqa: ARG002 - the table says it
-        """Close the panel."""
-        self._live.stop()
+    def ended(self, event: SweepEnded) -> None:
+        """Say nothing: the table and the summary do."""
 
 
 def _facts(event: ProgressEvent) -> list[tuple[str, str]]:

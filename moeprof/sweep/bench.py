@@ -1,96 +1,174 @@
-"""The bench: the device, its kernels and the conditions that points are measured under."""
+"""The bench: the device and its kernels, brought to a condition and measured, point by point."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from moeprof.conditioning.hold import reach_temperature
 from moeprof.conditioning.warm_up import WarmUp, warm_up
-from moeprof.errors import DeviceLost, KernelUnsupported
+from moeprof.errors import KernelUnsupported
 from moeprof.measure.idle import measure_idle_watts
+from moeprof.measure.trial import measure_point
+from moeprof.record import Condition
 from moeprof.sweep.meter import MeteredProgram
+from moeprof.sweep.settings import Settings, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from moeprof.conditioning.settings import WarmUpSettings
+    from moeprof.conditioning.hold import Hold
     from moeprof.device.protocol import Device
     from moeprof.kernel.protocol import Kernel, L2State
-    from moeprof.measure.settings import EnergySettings
-    from moeprof.record import DeviceState
+    from moeprof.recipe.schema import Recipe
+    from moeprof.record import DeviceState, Interval, Outcome
+    from moeprof.sweep.case import Case
     from moeprof.sweep.meter import Meter
+    from moeprof.sweep.plan import Block, Entry
     from moeprof.workload.workload import Workload
+
+
+class Telling(Protocol):
+    """Where a bench says what it is doing."""
+
+    def __call__(
+        self,
+        phase: str,
+        fraction_done: float | None,
+        state: DeviceState | None,
+        interval: Interval | None,
+    ) -> None:
+        """Hear the phase, and what is known of it."""
 
 
 @dataclass(slots=True)
 class Bench:
-    """What stays between points: the warm-up done, and the idle power of the running block."""
+    """What stays between points: the warm-up that was done, and the running block's idle power."""
 
     device: Device
     kernels: dict[str, Kernel]
     meter: Meter
-    seed: int
+    recipe: Recipe
     warmed: WarmUp | None = None
     idle_watts: float | None = None
     block_index: int | None = None
-    _lost_detail: str | None = field(default=None, init=False)
+
+    @property
+    def settings(self) -> Settings:
+        """The recipe's settings as conditioning and measuring take them."""
+        return settings_of(self.recipe)
+
+    def measure(self, block: Block, entry: Entry, workload: Workload, tell: Telling) -> Outcome:
+        """Bind, warm up if that was not done, hold, and measure one workload.
+
+        Raises KernelUnsupported, DeviceOutOfMemory, DeviceLost, Interrupted.
+        """
+        case = entry.case
+        with self._loaded(case, workload) as (program, l2_state):
+            warmed = self._warm_up(program, tell)
+            hold = self._hold(case, program, tell)
+            if self.block_index != block.index:
+                tell("measuring idle power", None, None, None)
+                self._read_idle()
+                self.block_index = block.index
+                hold = self._hold(case, program, tell)
+            tell("measuring", None, None, None)
+            return measure_point(
+                self.device,
+                program,
+                stopping=self.settings.stopping,
+                energy=self.settings.energy,
+                hold=hold,
+                warm_up=warmed,
+                idle_watts=self.idle_watts,
+                l2_state=l2_state,
+                on_progress=lambda interval, state: tell("measuring", None, state, interval),
+            )
+
+    def bare_condition(self, case: Case) -> Condition:
+        """Return what is known of the condition of a point that could not be measured."""
+        return Condition(
+            hold_celsius=case.hold_celsius,
+            warm_up_seconds=self.warmed.seconds if self.warmed is not None else 0.0,
+            warm_up_steady=self.warmed.steady if self.warmed is not None else None,
+            die_celsius=None,
+            die_celsius_start=None,
+            die_celsius_end=None,
+            memory_celsius=None,
+            sm_clock_hertz=None,
+            sm_clock_hertz_min=None,
+            memory_clock_hertz=None,
+            power_limit_watts=self.device.power_limit_watts,
+            idle_watts=None,
+            clock_events=None,
+            throttled_fraction=None,
+            l2_state=case.l2_state,
+        )
+
+    def ceilings(self) -> dict[str, Any]:
+        """Return the speeds that a roofline is drawn with, by dtype; unknown ones are left out."""
+        with self.meter.spending("conditioning"):
+            found = {
+                dtype: self.device.ceilings(dtype) for dtype in self.recipe.workload.dtypes
+            }
+        return {dtype: asdict(each) for dtype, each in found.items() if each is not None}
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Return what a resumed sweep goes on from; None where the device cools meanwhile."""
+        device = self.device.snapshot()
+        if device is None or self.warmed is None:
+            return None
+        return {
+            "device": device,
+            "warmed": asdict(self.warmed),
+            "idle_watts": self.idle_watts,
+            "block_index": self.block_index,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from the snapshot of an earlier process."""
+        self.device.restore(snapshot["device"])
+        self.warmed = WarmUp(**snapshot["warmed"])
+        self.idle_watts = snapshot["idle_watts"]
+        self.block_index = snapshot["block_index"]
 
     @contextmanager
-    def loaded(
-        self, kernel_name: str, workload: Workload, l2_state: L2State
-    ) -> Iterator[tuple[MeteredProgram, str]]:
-        """Bind a kernel to data, and yield the program with the L2 state it really has.
-
-        Raises KernelUnsupported, DeviceOutOfMemory or DeviceLost.
-        """
-        kernel = self.kernels[kernel_name]
+    def _loaded(self, case: Case, workload: Workload) -> Iterator[tuple[MeteredProgram, str]]:
+        kernel = self.kernels[case.kernel]
         if reason := kernel.refusal(workload, self.device.identity):
             raise KernelUnsupported(reason)
-        work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.seed)
+        l2_state = cast("L2State", case.l2_state)
+        work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.recipe.seed)
         program = MeteredProgram(self.device.prepare(work), self.meter)
         try:
             yield program, work.l2_state
         finally:
             program.close()
 
-    def warm_up(
-        self,
-        program: MeteredProgram,
-        settings: WarmUpSettings,
-        on_progress: Callable[[float, DeviceState], None],
-    ) -> WarmUp:
-        """Warm the device up, once; a resumed simulation is still warm."""
+    def _warm_up(self, program: MeteredProgram, tell: Telling) -> WarmUp:
         if self.warmed is None:
             with self.meter.spending("conditioning"):
-                self.warmed = warm_up(self.device, program, settings, on_progress=on_progress)
+                self.warmed = warm_up(
+                    self.device,
+                    program,
+                    self.settings.warm_up,
+                    on_progress=lambda done, state: tell("warming up", done, state, None),
+                )
         return self.warmed
 
-    def read_idle(self, settings: EnergySettings) -> None:
-        """Measure the idle power at the temperature that the device has now."""
-        with self.meter.spending("conditioning"):
-            self.idle_watts, _ = measure_idle_watts(self.device, settings)
-
-    def snapshot(self) -> dict[str, Any] | None:
-        """Return what a resumed sweep needs to go on; None where the device cools meanwhile."""
-        device = self.device.snapshot()
-        if device is None or self.warmed is None:
+    def _hold(self, case: Case, program: MeteredProgram, tell: Telling) -> Hold | None:
+        if case.hold_celsius is None:
             return None
-        return {
-            "device": device,
-            "warmed": self.warmed.as_dict(),
-            "idle_watts": self.idle_watts,
-            "block_index": self.block_index,
-        }
+        phase = f"holding {case.hold_celsius:g} °C"
+        with self.meter.spending("conditioning"):
+            return reach_temperature(
+                self.device,
+                program,
+                self.settings.hold(case.hold_celsius),
+                on_progress=lambda done, state: tell(phase, done, state, None),
+            )
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot of an earlier process."""
-        self.device.restore(snapshot["device"])
-        self.warmed = WarmUp(**snapshot["warmed"])
-        self.idle_watts = snapshot["idle_watts"]
-        self.block_index = snapshot["block_index"]
-
-
-def lost(error: DeviceLost) -> str:
-    """Return the words for a device that has stopped answering."""
-    return f"the device has stopped answering: {error.message}"
+    def _read_idle(self) -> None:
+        with self.meter.spending("conditioning"):
+            self.idle_watts, _ = measure_idle_watts(self.device, self.settings.energy)

@@ -79,13 +79,15 @@ class Loop:
             ranks = tuple(range(entry.case.ep_size))
             workload = workload_on_rank(entry.case, 0, (), seed=seed)
             group = RankGroup(ranks, workload)
-            self._record(entry, group, self._unmeasured(entry, Status.UNSUPPORTED, error.message))
+            outcome = self._unmeasured(entry, Status.UNSUPPORTED, error.message)
+            self._record(entry, group, outcome, seconds=0.0)
             return ()
 
     def _measure(self, block: Block, entry: Entry, group: RankGroup) -> None:
         self._bench.meter.check()
+        start = self._bench.device.now()
         outcome = self._outcome(block, entry, group.workload)
-        self._record(entry, group, outcome)
+        self._record(entry, group, outcome, seconds=self._bench.device.now() - start)
 
     def _outcome(self, block: Block, entry: Entry, workload: Workload) -> Outcome:
         def told(
@@ -121,7 +123,9 @@ class Loop:
     def _unmeasured(self, entry: Entry, status: Status, detail: str) -> Outcome:
         return Outcome(status, detail, condition=self._bench.bare_condition(entry.case))
 
-    def _record(self, entry: Entry, group: RankGroup, outcome: Outcome) -> None:
+    def _record(
+        self, entry: Entry, group: RankGroup, outcome: Outcome, *, seconds: float
+    ) -> None:
         device = self._bench.device
         identity = RowIdentity(
             point_id="",
@@ -153,7 +157,6 @@ class Loop:
         self._finished_ranks.setdefault(entry.order_index, set()).update(group.ranks)
         if entry.role is Role.POINT:
             self.num_measured += len(group.ranks)
-        seconds = device.now()
         self._observer.finished(
             PointFinished(entry, group.workload, len(group.ranks), outcome, seconds)
         )

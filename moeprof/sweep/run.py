@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from moeprof.dataset.drift import sentinel_drift_fraction
@@ -116,7 +117,7 @@ def _refuse_impossible_holds(loaded: LoadedRecipe, device: Device) -> None:
 def _annotate(writer: RunWriter, bench: Bench, lost: str | None) -> None:
     notes: dict[str, object] = {"ceilings": bench.ceilings()}
     if bench.warmed is not None:
-        notes["warm_up"] = bench.warmed_facts()
+        notes["warm_up"] = asdict(bench.warmed)
     if lost is not None:
         notes["device_lost"] = lost
     writer.annotate(**notes)

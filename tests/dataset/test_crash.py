@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from moeprof.dataset.schema import Key
 
-NUM_STEPS = 5
+NUM_STEPS = 4
 CALLS = ("open", "write", "fsync", "close", "replace", "ftruncate", "mkdir", "unlink")
 
 
@@ -148,7 +148,8 @@ def test_a_kill_at_any_system_call_loses_and_repeats_nothing(tmp_path: Path, whe
     log = live(tmp_path / "whole", None, when, set()).log
 
     for last_call, (name, _) in enumerate(log, start=1):
-        if when == "half" and name != "write":
+        # The disk looks the same after these as before them.
+        if name in ("fsync", "close") or (when == "half" and name != "write"):
             continue
         folder, acknowledged = tmp_path / str(last_call), set[Any]()
         live(folder, last_call, when, acknowledged)
@@ -158,9 +159,7 @@ def test_a_kill_at_any_system_call_loses_and_repeats_nothing(tmp_path: Path, whe
 
 @settings(max_examples=10, deadline=None)
 @given(
-    deaths=st.lists(
-        st.tuples(st.integers(1, 60), st.sampled_from(["half", "after"])), max_size=4
-    )
+    deaths=st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["half", "after"])), max_size=4)
 )
 def test_a_run_killed_again_and_again_ends_as_if_undisturbed(
     tmp_path_factory: pytest.TempPathFactory, deaths: list[tuple[int, str]]
@@ -216,23 +215,17 @@ class FullDisk(MortalOS):
 def test_a_full_disk_is_named_with_what_is_safe_and_loses_nothing(tmp_path: Path) -> None:
     log = live(tmp_path / "whole", None, "after", set()).log
     num_writes = sum(name == "write" for name, _ in log)
-    refusals = 0
     for room in range(num_writes):
         folder, acknowledged = tmp_path / str(room), set[Any]()
-        with pytest.MonkeyPatch.context() as patch:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(DatasetError, match=r"the disk is full; .* safe") as refused,
+        ):
             patch.setattr(files, "os", FullDisk(room, "half"))
-            try:
-                sweep(folder, acknowledged)
-            except DatasetError as full:
-                refusals += 1
-                assert "the disk is full" in full.message
-                assert full.hint is not None
-                assert "safe" in full.message
-                assert "run the same command again" in full.hint
+            sweep(folder, acknowledged)
+        assert "run the same command again" in str(refused.value.hint)
         assert_readers_see_no_duplicate(folder)
         assert_recovered(folder, acknowledged)
-
-    assert refusals == num_writes
 
 
 @pytest.mark.parametrize("last_call", range(20, 90, 5))
