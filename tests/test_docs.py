@@ -11,10 +11,11 @@ import duckdb
 import pandas
 import pyarrow.dataset
 import pytest
+from pydantic import BaseModel
 from typer.main import get_command
 
 from moeprof.cli import app
-from moeprof.recipe.load import recipe_names
+from moeprof.recipe.load import load_recipe, recipe_names
 from moeprof.report.commands import show_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,3 +88,25 @@ def test_help_is_plain_words() -> None:
     )
 
     assert all(command in done.stdout for command in commands())
+
+
+def test_the_example_recipe_is_valid_and_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    example = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    path = tmp_path / "example.toml"
+    path.write_text(example, encoding="utf-8")
+
+    recipe = load_recipe(path).recipe
+
+    def check(shown: BaseModel, where: str) -> None:
+        for key, field in type(shown).model_fields.items():
+            assert re.search(rf"^{key} = |\[+{where}{key}\]", example, flags=re.MULTILINE), key
+            value = getattr(shown, key)
+            if isinstance(value, BaseModel):
+                check(value, f"{where}{key}.")
+            elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+                check(value[0], f"{where}{key}.")
+            elif isinstance(value, int | float) and not field.is_required():
+                assert value == field.default or key in ("seed", "num_ranks"), key
+
+    check(recipe, "")

@@ -75,17 +75,22 @@ def readable(where: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, safe: str) -> Iterator[None]:
-    """Turn an OSError of writing into a DatasetError that says what is `safe`, and how to go on."""
+    """Turn an OSError of writing into the DatasetError that `unwritable` makes of it."""
     try:
         yield
     except OSError as error:
-        full = error.errno in _FULL
-        what = "the disk is full" if full else f"cannot be written: {error.strerror or error}"
-        remedy = "Free some space" if full else "Mend that, or give another --out"
-        raise DatasetError(
-            f"{error.filename or folder}: {what}; {safe}",
-            hint=f"{remedy}, and run the same command again: it goes on where it stopped.",
-        ) from error
+        raise unwritable(folder, error, safe) from error
+
+
+def unwritable(folder: Path, error: OSError, safe: str) -> DatasetError:
+    """Return the error that says what could not be written, what is `safe`, and how to go on."""
+    full = error.errno in _FULL
+    what = "the disk is full" if full else f"cannot be written: {error.strerror or error}"
+    remedy = "Free some space" if full else "Mend that, or give another --out"
+    return DatasetError(
+        f"{error.filename or folder}: {what}; {safe}",
+        hint=f"{remedy}, and run the same command again: it goes on where it stopped.",
+    )
 
 
 def _is_dataset(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from moeprof.dataset import files, lock
-from moeprof.dataset.folder import FOLDERS, check_writable_as_dataset, writing
+from moeprof.dataset.folder import FOLDERS, check_writable_as_dataset, unwritable, writing
 from moeprof.dataset.journal import Journal, Step, journal_path, unwritten
 from moeprof.dataset.lost import LostPoints
 from moeprof.dataset.parts import MEASUREMENTS_FOLDER, SAMPLES_FOLDER, part_path, write_part
@@ -106,8 +106,7 @@ class RunWriter:
     ) -> None:
         """Record one measured step, all ranks of it; on return it is safe against any kill.
 
-        A step with a `device_lost` row is not finished: it is named in the run's notes when the
-        run is closed, and measured again when it is opened again.
+        A step with a `device_lost` row is not finished: closing the run names it in the notes.
 
         Raises:
             DatasetError: a row does not fit the schema, or the disk is full or unwritable.
@@ -143,7 +142,7 @@ class RunWriter:
         self._run = run
 
     def close(self) -> None:
-        """Put what is finished into Parquet and let the run go; a second call does nothing.
+        """Put what is finished into Parquet, and let the run go; a second call does nothing.
 
         Raises:
             DatasetError: the disk is full or unwritable; the journal holds what is finished.
@@ -193,9 +192,9 @@ class RunWriter:
 
     @contextmanager
     def _safe(self) -> Iterator[None]:
-        with writing(self._folder, f"{len(self._finished)} finished points are safe"):
-            try:
-                yield
-            except OSError:
-                self._failed = True
-                raise
+        try:
+            yield
+        except OSError as error:
+            self._failed = True
+            safe = f"{len(self._finished)} finished points are safe"
+            raise unwritable(self._folder, error, safe) from error

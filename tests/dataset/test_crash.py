@@ -217,12 +217,10 @@ def test_a_full_disk_is_named_with_what_is_safe_and_loses_nothing(tmp_path: Path
     num_writes = sum(name == "write" for name, _ in log)
     for room in range(num_writes):
         folder, acknowledged = tmp_path / str(room), set[Any]()
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            pytest.raises(DatasetError, match=r"the disk is full; .* safe") as refused,
-        ):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "os", FullDisk(room, "half"))
-            sweep(folder, acknowledged)
+            with pytest.raises(DatasetError, match=r"the disk is full; .* safe") as refused:
+                sweep(folder, acknowledged)
         assert "run the same command again" in str(refused.value.hint)
         assert_readers_see_no_duplicate(folder)
         assert_recovered(folder, acknowledged)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +134,26 @@ def test_two_writers_of_one_run_are_one_too_many(tmp_path: Path) -> None:
     open_run(tmp_path, RUN).close()
 
 
+def test_a_killed_process_leaves_its_points_and_no_lock(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from dataset.examples import RUN, step\n"
+        "from moeprof.dataset.store import open_run\n"
+        "open_run(Path(sys.argv[1]), RUN).add(*step(0), None)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, check=False
+    )
+
+    assert ended.returncode == -signal.SIGKILL
+    with open_run(tmp_path, RUN) as writer:
+        assert len(writer.finished) == 1
+
+
 def test_two_runs_share_a_folder_at_the_same_time(tmp_path: Path) -> None:
     other = replace(RUN, run_id="ffffffffffff")
     with open_run(tmp_path, RUN) as ours, open_run(tmp_path, other) as theirs:
@@ -152,7 +175,8 @@ def test_a_torn_last_line_of_the_journal_is_ignored(tmp_path: Path) -> None:
     with open_run(tmp_path, RUN) as resumed:
         assert len(resumed.finished) == 1
         resumed.add(*step(1), None)
-    assert read_measurements(tmp_path).num_rows == 2
+        # While the journal still holds it: the torn line must not be in the middle now.
+        assert read_measurements(tmp_path).num_rows == 2
 
 
 def test_a_damaged_line_before_the_last_is_refused(tmp_path: Path) -> None:
