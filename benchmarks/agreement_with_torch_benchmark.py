@@ -1,4 +1,4 @@
-"""Does a sweep's latency on the CPU agree with torch.utils.benchmark on the same work?
+"""Compare a sweep's latency on the CPU with torch.utils.benchmark on the same work.
 
 Both time the same bound kernel in the same process, in turn, so that a change of the machine's
 speed meets both alike. Prints the ratio per batch size, and the median.

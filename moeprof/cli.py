@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -23,7 +23,7 @@ app = typer.Typer(
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
+def _print_version(value: bool) -> None:
     if value:
         typer.echo(f"moeprof {__version__}")
         raise typer.Exit
@@ -31,20 +31,20 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 @app.callback()
 def _moeprof(
-    version: Annotated[  # noqa: ARG001 - the callback acts on it
+    version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
-    ] = False,  # noqa: FBT002
+    ] = False,
 ) -> None:
     """Measure, fit and judge Mixture-of-Experts decode."""
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:  # noqa: FBT001, FBT002 - a flag of the command line
+def doctor(json: JsonOption = False) -> None:
     """List what can be measured on this machine, and what to mend."""
-    from moeprof.report.commands import show_doctor  # noqa: PLC0415 - --help stays fast
+    from moeprof.report.commands import show_doctor
 
     raise typer.Exit(show_doctor(as_json=json))
 
@@ -55,13 +55,13 @@ def sweep(
     out: Annotated[Path, typer.Option(help="The dataset's folder; an existing one is resumed.")],
     device: Annotated[str, typer.Option(help="auto, cuda:N, cpu, or sim:GPU.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.", min=0)] = None,
-    dry_run: Annotated[  # noqa: FBT002
+    dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count and list what would be measured.")
     ] = False,
-    json: JsonOption = False,  # noqa: FBT002
+    json: JsonOption = False,
 ) -> None:
     """Warm up, hold, time and record every point of a recipe; resumes by itself."""
-    from moeprof.report.commands import show_plan, show_sweep  # noqa: PLC0415 - --help stays fast
+    from moeprof.report.commands import show_plan, show_sweep
 
     if dry_run:
         raise typer.Exit(show_plan(recipe, seed=seed, as_json=json))
@@ -71,13 +71,13 @@ def sweep(
 @app.command()
 def report(
     path: Annotated[Path, typer.Argument(help="A dataset's folder.")],
-    every_row: Annotated[  # noqa: FBT002
+    every_row: Annotated[
         bool, typer.Option("--all", help="Print every row, however many.")
     ] = False,
-    json: JsonOption = False,  # noqa: FBT002
+    json: JsonOption = False,
 ) -> None:
     """Print the table of what a dataset holds."""
-    from moeprof.report.commands import show_dataset  # noqa: PLC0415 - --help stays fast
+    from moeprof.report.commands import show_dataset
 
     raise typer.Exit(show_dataset(path, every_row=every_row, as_json=json))
 

@@ -21,9 +21,7 @@ def moeprof(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Compl
 
 
 def sweep_json(out: Path, *more: str) -> dict[str, object]:
-    done = moeprof(
-        "sweep", "ci-smoke", "--out", out, "--device", "sim:h200-sxm", "--json", *more
-    )
+    done = moeprof("sweep", "ci-smoke", "--out", out, "--device", "sim:h200-sxm", "--json", *more)
     assert done.returncode == ExitCode.DONE, done.stderr
     return json.loads(done.stdout)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import duckdb
-import pandas
+import pandas as pd
 import pyarrow.dataset
 import pytest
 from pydantic import BaseModel
@@ -73,7 +73,7 @@ def test_the_readmes_one_liners_open_a_dataset(
     monkeypatch.chdir(tmp_path)
     show_sweep("ci-smoke", out=Path("data-out"), selector="sim:h200-sxm", seed=None, as_json=True)
     (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    tools = {"duckdb": duckdb, "pandas": pandas, "pyarrow": pyarrow}
+    tools = {"duckdb": duckdb, "pandas": pd, "pyarrow": pyarrow}
 
     counts = [len(eval(line, tools)) for line in block.strip().splitlines()]  # noqa: S307
 

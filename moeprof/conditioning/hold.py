@@ -12,8 +12,8 @@ from moeprof.errors import ConditioningError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from moeprof.device.protocol import Device, Program
     from moeprof.conditioning.settings import HoldSettings
+    from moeprof.device.protocol import Device, Program
     from moeprof.record import DeviceState
 
 SLICE_SECONDS = 0.02  # short against a die's time constant (about a second), long against a launch
@@ -44,6 +44,14 @@ class _Reading:
     heated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What `Hold.keep` did: whether it loaded or idled the device, and why it could not go on."""
+
+    moved: bool
+    problem: str | None
+
+
 class Hold:
     """A set point, the load that keeps it, and how it was reached."""
 
@@ -55,25 +63,31 @@ class Hold:
         self.settings = settings
         self.report = report
 
-    def keep(self) -> bool:
+    def keep(self, state: DeviceState) -> Kept:
         """Bring the temperature back to the set point, for two seconds at most.
 
-        Returns whether the device was left idle meanwhile. Called between chunks of samples, so
-        that measuring, which heats as the load does, does not run away. Raises DeviceLost.
+        Called between chunks of samples with the last reading, so that measuring, which heats as
+        the load does, does not run away. Raises DeviceLost.
         """
         device, target = self._device, self.settings.hold_celsius
         deadline = device.now() + KEEP_SECONDS_MAX
-        idled = False
+        moved, num_blind = False, 0
         while device.now() < deadline:
-            celsius = device.state().die_celsius
-            if celsius is None or round(celsius - target) == 0:
-                break
-            if celsius > target:
+            if state.die_celsius is None:
+                num_blind += 1
+                if num_blind >= _NUM_BLIND_MAX:
+                    reason = state.absent.get("die_celsius", "no reason given")
+                    return Kept(moved, f"the die temperature is gone: {reason}")
                 device.sleep(SLICE_SECONDS)
-                idled = True
+            elif round(state.die_celsius - target) == 0:
+                break
+            elif state.die_celsius > target:
+                device.sleep(SLICE_SECONDS)
             else:
                 self._program.run(SLICE_SECONDS)
-        return idled
+            moved = True
+            state = device.state()
+        return Kept(moved, None)
 
 
 def reach_temperature(
@@ -187,7 +201,9 @@ def _hold(
 ) -> Hold:
     stretch = _last(readings, settings.settle_seconds) or readings
     celsius = sum(each.die_celsius for each in stretch) / len(stretch)
-    heated = sum(after.at_seconds - each.at_seconds for each, after in pairwise(stretch) if each.heated)
+    heated = sum(
+        after.at_seconds - each.at_seconds for each, after in pairwise(stretch) if each.heated
+    )
     span = stretch[-1].at_seconds - stretch[0].at_seconds
     detail = None
     if why_not is not None:

@@ -20,13 +20,13 @@ class WarmUpSettings:
 
 @dataclass(frozen=True, slots=True)
 class HoldSettings:
-    """The die temperature to hold; `hold_celsius` None holds none.
+    """The die temperature to hold.
 
     A hold is declared reached after `settle_seconds` inside the tolerance; `seconds_max` bounds the
     time spent on getting there.
     """
 
-    hold_celsius: float | None
+    hold_celsius: float
     tolerance_celsius: float = 1.0
     drift_celsius_per_minute_max: float = 0.2
     settle_seconds: float = 30.0

@@ -82,7 +82,8 @@ def _complaints(steps: list[_Step], settings: WarmUpSettings) -> tuple[list[str]
     """Return what was not shown to be steady, and how many quantities could be tested."""
     complaints, num_tested = [], 0
     warm = [(step.at_seconds, step.die_celsius) for step in steps if step.die_celsius is not None]
-    drift = slope([at for at, _ in warm], [celsius for _, celsius in warm], resolution=_CELSIUS_STEP)
+    times_seconds, readings = [at for at, _ in warm], [celsius for _, celsius in warm]
+    drift = slope(times_seconds, readings, resolution=_CELSIUS_STEP)
     if drift is not None:
         num_tested += 1
         if not drift.is_within(settings.drift_celsius_per_minute_max / _MINUTE):

@@ -156,6 +156,7 @@ _RESULT: Final = (
     _real("average_watts", "W", "Average power over the energy window"),
     _real("idle_watts", "W", "Idle power at the same temperature"),
     _text("energy_source", "nvml_counter, nvml_power, rapl, simulated or imported"),
+    _text("energy_absent_reason", "Why energy_joules is null where something was measured"),
 )
 
 MEASUREMENT_COLUMNS: Final = _IDENTITY + _WORKLOAD + _CONDITION + _RESULT

@@ -138,6 +138,7 @@ def _energy(energy: Energy | None) -> Row:
         "energy_joules_ci_high": None if per_launch is None else per_launch.high,
         "average_watts": None if energy is None else energy.average_watts,
         "energy_source": None if energy is None else energy.source,
+        "energy_absent_reason": None if energy is None else energy.absent_reason,
     }
 
 

@@ -144,7 +144,7 @@ class CudaProgram:
         return seconds_from_ms(self._start.elapsed_time(self._stop))
 
     def _replay(self) -> None:
-        assert self._graph is not None, "the program was closed"  # noqa: S101 - our own mistake
+        assert self._graph is not None, "the program was closed"
         self._graph.replay()
 
     def _release(self) -> None:

@@ -99,7 +99,7 @@ def allocate(workload: Workload, device: Device, *, l2_state: L2State, seed: int
         DeviceOutOfMemory: they do not fit; nothing has been allocated.
 
     """
-    assert isinstance(device, TorchDevice), "a torch kernel was bound to a device without torch"  # noqa: S101 - our own mistake
+    assert isinstance(device, TorchDevice), "a torch kernel was bound to a device without torch"
     where = device.torch_device
     hidden_size, expert_size = workload.layer.hidden_size, workload.local_expert_size
     dtype = TORCH_DTYPES[workload.weight_dtype]

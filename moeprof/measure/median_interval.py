@@ -65,15 +65,13 @@ class MedianIntervalRule:
         Where the samples are too few for the confidence asked, the interval runs from the least to
         the greatest of them, and its `confidence` says what that is worth.
         """
-        assert self._latencies, "an interval needs a sample"  # noqa: S101 - ours, not a user's
+        assert self._latencies, "an interval needs a sample"
         values = np.array(self._latencies)
         per_independent = samples_per_independent_sample(values)
         return _interval(values, per_independent, self._settings.confidence)
 
 
-def _interval(
-    values: NDArray[np.float64], per_independent: float, confidence: float
-) -> Interval:
+def _interval(values: NDArray[np.float64], per_independent: float, confidence: float) -> Interval:
     num_values = len(values)
     ordered = np.sort(values)
     num_independent = num_values / per_independent

@@ -31,9 +31,7 @@ def throttled_stretches(states: Sequence[DeviceState]) -> list[bool]:
         # A failed read has no counters: growth over the gap marks the whole gap.
         counted = [index for index, state in enumerate(states) if event in state.throttle_seconds]
         for before, after in pairwise(counted):
-            grown = (
-                states[after].throttle_seconds[event] - states[before].throttle_seconds[event]
-            )
+            grown = states[after].throttle_seconds[event] - states[before].throttle_seconds[event]
             if grown > 0:
                 stretches[before:after] = [True] * (after - before)
     return stretches

@@ -43,7 +43,7 @@ def describe(error: ValidationError) -> str:
     return sentence
 
 
-def _sentence(detail: ErrorDetails) -> str:
+def _sentence(detail: ErrorDetails) -> str:  # noqa: PLR0911 - one answer for each kind of fault
     key = _dotted(detail["loc"])
     found = detail["input"]
     context = detail.get("ctx", {})

@@ -111,9 +111,7 @@ def _refuse_impossible(
     largest = max(recipe.workload.batch_sizes)
     for layer in layers:
         try:
-            check(
-                pattern, num_experts=layer.num_experts, top_k=layer.top_k, num_tokens=largest
-            )
+            check(pattern, num_experts=layer.num_experts, top_k=layer.top_k, num_tokens=largest)
         except WorkloadError as error:
             raise RecipeError(
                 f"{path}: workload.patterns: layer {layer.name!r}: {error.message}",
@@ -121,9 +119,7 @@ def _refuse_impossible(
             ) from error
 
 
-def _refuse_misplaced(
-    section: PlacementSection, layers: tuple[MoELayer, ...], path: Path
-) -> None:
+def _refuse_misplaced(section: PlacementSection, layers: tuple[MoELayer, ...], path: Path) -> None:
     """Refuse a placement that a layer's number of experts, or its expert size, does not allow."""
     for layer in layers:
         where = f"{path}: workload.placements: layer {layer.name!r}"

@@ -171,5 +171,3 @@ class Recipe(Strict):
     stopping: StoppingSection = StoppingSection()
     energy: EnergySection = EnergySection()
     order: OrderSection = OrderSection()
-
-

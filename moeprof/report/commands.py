@@ -79,10 +79,10 @@ def show_plan(recipe: str, *, seed: int | None, as_json: bool) -> ExitCode:
         _print_json(facts)
         return ExitCode.DONE
     console = _console(sys.stdout)
+    warm_up = human.duration(loaded.recipe.conditioning.warm_up_seconds)
     console.print(
         f"{loaded.recipe.name}: {plan.num_points} points and {plan.num_sentinels} sentinels "
-        f"in {len(plan.blocks)} blocks, after {human.duration(loaded.recipe.conditioning.warm_up_seconds)} "
-        "of warm-up"
+        f"in {len(plan.blocks)} blocks, after {warm_up} of warm-up"
     )
     for number, block in enumerate(plan.blocks, start=1):
         held = human.celsius(block.hold_celsius) if block.hold_celsius is not None else "not held"
@@ -100,9 +100,7 @@ def show_sweep(
     with stop_on_signals() as stop_requested, observer:
         device = open_device(selector, seed=loaded.recipe.seed)
         try:
-            ended = run_sweep(
-                loaded, device, out, observer=observer, stop_requested=stop_requested
-            )
+            ended = run_sweep(loaded, device, out, observer=observer, stop_requested=stop_requested)
         finally:
             device.close()
     if as_json:

@@ -61,7 +61,7 @@ class PlainLines:
 
     def progressed(self, event: Progress) -> None:
         """Say when another phase begins."""
-        if event.phase != self._phase and event.phase != "measuring":
+        if event.phase not in {self._phase, "preparing", "measuring"}:
             self._say(event.phase)
         self._phase = event.phase
 

@@ -55,9 +55,7 @@ class StepLine:
     roofline_fraction: float | None
 
 
-def step_lines(
-    table: pa.Table, ceilings: Mapping[str, Mapping[str, Any]]
-) -> tuple[StepLine, ...]:
+def step_lines(table: pa.Table, ceilings: Mapping[str, Mapping[str, Any]]) -> tuple[StepLine, ...]:
     """Return the points of a measurements table as steps, in the order of kernel and batch.
 
     `ceilings` gives `bytes_per_second` and `flops_per_second` by dtype.

@@ -109,9 +109,7 @@ class Bench:
     def ceilings(self) -> dict[str, Any]:
         """Return the speeds that a roofline is drawn with, by dtype; unknown ones are left out."""
         with self.meter.spending("conditioning"):
-            found = {
-                dtype: self.device.ceilings(dtype) for dtype in self.recipe.workload.dtypes
-            }
+            found = {dtype: self.device.ceilings(dtype) for dtype in self.recipe.workload.dtypes}
         return {dtype: asdict(each) for dtype, each in found.items() if each is not None}
 
     def snapshot(self) -> dict[str, Any] | None:

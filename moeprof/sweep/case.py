@@ -50,9 +50,7 @@ class RankGroup:
     workload: Workload  # as the first of the ranks has it
 
 
-def workload_on_rank(
-    case: Case, rank: int, rows: tuple[int, ...], *, seed: int
-) -> Workload:
+def workload_on_rank(case: Case, rank: int, rows: tuple[int, ...], *, seed: int) -> Workload:
     """Return what `rank` computes when its expert slots have `rows[num_local_slots]`."""
     return Workload(
         model=case.layer.name,
@@ -95,9 +93,7 @@ def _rows(case: Case, seed: int) -> tuple[tuple[int, ...], ...]:
 def _draw(
     pattern: Pattern, num_tokens: int, num_experts: int, top_k: int, seed: int
 ) -> NDArray[np.int64]:
-    return draw(
-        pattern, num_tokens=num_tokens, num_experts=num_experts, top_k=top_k, seed=seed
-    )
+    return draw(pattern, num_tokens=num_tokens, num_experts=num_experts, top_k=top_k, seed=seed)
 
 
 @lru_cache(maxsize=256)
@@ -106,9 +102,7 @@ def _place(
 ) -> Placement:
     loads = None
     if section.strategy == "eplb":
-        loads = rows_per_expert(
-            _draw(pattern, LOAD_TOKENS, num_experts, top_k, seed), num_experts
-        )
+        loads = rows_per_expert(_draw(pattern, LOAD_TOKENS, num_experts, top_k, seed), num_experts)
     return place(
         section.strategy,
         num_experts=num_experts,

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from moeprof.recipe.load import LoadedRecipe
 
 
-def describe_run(
-    loaded: LoadedRecipe, device: Device, kernels: dict[str, Kernel]
-) -> RunRecord:
+def describe_run(loaded: LoadedRecipe, device: Device, kernels: dict[str, Kernel]) -> RunRecord:
     """Return the record of a run; its id is the same whenever all of it is the same."""
     recipe = _canonical(loaded)
     kernel_versions = {name: kernel.versions() for name, kernel in kernels.items()}

@@ -65,9 +65,7 @@ class Loop:
 
     def _to_do(self, block: Block) -> Iterator[Entry]:
         return (
-            entry
-            for entry in block.entries
-            if len(self._ranks_done(entry)) < entry.case.ep_size
+            entry for entry in block.entries if len(self._ranks_done(entry)) < entry.case.ep_size
         )
 
     def _groups(self, entry: Entry) -> tuple[RankGroup, ...]:
@@ -123,9 +121,7 @@ class Loop:
     def _unmeasured(self, entry: Entry, status: Status, detail: str) -> Outcome:
         return Outcome(status, detail, condition=self._bench.bare_condition(entry.case))
 
-    def _record(
-        self, entry: Entry, group: RankGroup, outcome: Outcome, *, seconds: float
-    ) -> None:
+    def _record(self, entry: Entry, group: RankGroup, outcome: Outcome, *, seconds: float) -> None:
         device = self._bench.device
         identity = RowIdentity(
             point_id="",

@@ -76,9 +76,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
             order_index += 1
         blocks.append(Block(len(blocks), hold, tuple(entries)))
     num_cases = sum(len(block.entries) for block in blocks)
-    num_sentinels = sum(
-        entry.role is Role.SENTINEL for block in blocks for entry in block.entries
-    )
+    num_sentinels = sum(entry.role is Role.SENTINEL for block in blocks for entry in block.entries)
     num_points = len(holds) * sum(case.ep_size for case in cases)
     assert num_cases - num_sentinels == len(holds) * len(cases)
     return Plan(tuple(blocks), sentinel, num_points, num_sentinels)
@@ -94,14 +92,10 @@ def _cases(loaded: LoadedRecipe) -> Iterator[Case]:
         loaded.patterns,
         workload.batch_sizes,
     ):
-        yield Case(
-            layer, kernel, dtype, batch_size, pattern, placement, None, workload.l2_state
-        )
+        yield Case(layer, kernel, dtype, batch_size, pattern, placement, None, workload.l2_state)
 
 
-def _with_sentinels(
-    cases: list[Case], sentinel: Case, every: int
-) -> Iterator[tuple[Role, Case]]:
+def _with_sentinels(cases: list[Case], sentinel: Case, every: int) -> Iterator[tuple[Role, Case]]:
     if not every:
         yield from ((Role.POINT, case) for case in cases)
         return

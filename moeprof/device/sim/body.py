@@ -68,7 +68,7 @@ class Body:
 
     def advance(self, seconds: float, *, dynamic_watts: float, busy: bool) -> None:
         """Let `seconds` pass with `dynamic_watts` over idle and leakage."""
-        assert seconds >= 0, f"time goes forward, got {seconds} s"  # noqa: S101 - ours, not a user's
+        assert seconds >= 0, f"time goes forward, got {seconds} s"
         end_seconds = self.now_seconds + seconds
         while self.now_seconds < end_seconds:
             decision_seconds = self.decision_seconds
