@@ -1,93 +1,86 @@
-"""Holding a temperature by load and pauses alone, never by clocks, fans or power limits."""
+"""A die temperature reached and kept by load that is switched on and off, and by nothing else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from moeprof.conditioning.steady import slope
+from moeprof.conditioning.approach import Approach, describe
+from moeprof.conditioning.thermometer import no_reading, read_die
 from moeprof.errors import ConditioningError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from moeprof.conditioning.settings import HoldSettings
+    from moeprof.conditioning.warm_up import ConditioningProgress
     from moeprof.device.protocol import Device, Program
     from moeprof.record import DeviceState
 
-SLICE_SECONDS = 0.02  # short against a die's time constant (about a second), long against a launch
-KEEP_SECONDS_MAX = 2.0
-_STALL_FACTOR = 2.0  # a plant that has not moved for twice the settling time will not move
-_STALL_CELSIUS = 1.0
-_NUM_BLIND_MAX = 50  # failed readings in a row before a sensor counts as gone
-_MINUTE = 60.0
-_TREND_SECONDS_MIN = 10.0
+# A die with a time constant of seconds moves by up to 7 C/s, so the switch has to be fast.
+SLICE_SECONDS = 0.025
+FAR_SLICE_SECONDS = 0.25
+FAR_CELSIUS = 5.0
+KEEP_SECONDS_MAX = 5.0
+PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class HoldReport:
-    """How a hold came out; `die_celsius` is the mean reading of the last stretch."""
+    """How near a hold came to its temperature, over its last `settle_seconds`.
+
+    `error_celsius` is the mean reading less the set point; `duty_fraction` the share of that time
+    spent under load; `detail` says why where `reached` is False. None: no reading.
+    """
 
     reached: bool
-    die_celsius: float | None
+    celsius: float | None
+    error_celsius: float | None
     drift_celsius_per_minute: float | None
-    hold_seconds: float
-    load_fraction: float
+    seconds: float
+    duty_fraction: float | None
     detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    at_seconds: float
-    die_celsius: float
-    heated: bool
+class Kept:
+    """What keeping a temperature took: whether the device idled or heated, and any trouble."""
+
+    moved: bool
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What `Hold.keep` did: whether it loaded or idled the device, and why it could not go on."""
-
-    moved: bool
-    problem: str | None
-
-
 class Hold:
-    """A set point, the load that keeps it, and how it was reached."""
+    """A temperature to keep; everything it decides comes from the device's readings."""
 
-    def __init__(
-        self, device: Device, program: Program, settings: HoldSettings, report: HoldReport
-    ) -> None:
-        self._device = device
-        self._program = program
-        self.settings = settings
-        self.report = report
+    device: Device
+    program: Program
+    settings: HoldSettings
+    report: HoldReport
 
-    def keep(self, state: DeviceState) -> Kept:
-        """Bring the temperature back to the set point, for two seconds at most.
+    def keep(self, state: DeviceState | None = None) -> Kept:
+        """Idle while too hot, heat while too cold, for 5 s of device time at most.
 
-        Called between chunks of samples with the last reading, so that measuring, which heats as
-        the load does, does not run away. Raises DeviceLost.
+        `state` is a reading just made, if there is one. Called between chunks of samples, which
+        themselves heat: so it idles from the set point on, and heats only below the tolerance.
+        Raises DeviceLost.
         """
-        device, target = self._device, self.settings.hold_celsius
-        deadline = device.now() + KEEP_SECONDS_MAX
-        moved, num_blind = False, 0
-        while device.now() < deadline:
-            if state.die_celsius is None:
-                num_blind += 1
-                if num_blind >= _NUM_BLIND_MAX:
-                    reason = state.absent.get("die_celsius", "no reason given")
-                    return Kept(moved, f"the die temperature is gone: {reason}")
-                device.sleep(SLICE_SECONDS)
-            elif round(state.die_celsius - target) == 0:
+        goal_celsius = _goal(self.settings)
+        floor_celsius = goal_celsius - self.settings.tolerance_celsius
+        start_seconds = self.device.now()
+        reading = read_die(self.device, state)
+        moved = False
+        heating = reading.die_celsius is not None and reading.die_celsius < floor_celsius
+        while self.device.now() - start_seconds < KEEP_SECONDS_MAX:
+            if reading.die_celsius is None:
+                return Kept(moved, f"the die temperature was lost: {no_reading(reading)}")
+            if heating == (reading.die_celsius >= goal_celsius) or (
+                not heating and reading.die_celsius < floor_celsius
+            ):
                 break
-            elif state.die_celsius > target:
-                device.sleep(SLICE_SECONDS)
-            else:
-                self._program.run(SLICE_SECONDS)
             moved = True
-            state = device.state()
-        return Kept(moved, None)
+            _switch(self.device, self.program, SLICE_SECONDS, on=heating)
+            reading = read_die(self.device)
+        return Kept(moved)
 
 
 def reach_temperature(
@@ -95,125 +88,79 @@ def reach_temperature(
     program: Program,
     settings: HoldSettings,
     *,
-    on_progress: Callable[[float, DeviceState], None] | None = None,
+    on_progress: ConditioningProgress | None = None,
 ) -> Hold:
-    """Bring the device to the set point and watch it settle there, or say how near it came.
+    """Bring the die to the set point with the program as the only heater, and see it settle.
 
-    Load runs in slices of 20 ms while the die is below the set point, pauses while it is above,
-    and alternates with pauses while it reads the set point itself; nothing is carried over from
-    one call to the next. It is reached when every reading of the last `settle_seconds` lies within
-    the tolerance and they have no trend; it is given up when the temperature has stopped moving
-    towards it, or after `seconds_max`.
+    Load below the set point, idleness from it on: on a die that follows its power at once, that
+    switching settles at the set point whatever the time constants, without a model of them. Where
+    readings are rounded to 1 C it settles where a reading changes, at most 0.5 C below the set
+    point. `Hold.report.reached` is False, with how near it came, where the budget ends, the sensor
+    fails, or the set point is seen to be out of reach.
 
-    Raises ConditioningError where the device has no die temperature at all, DeviceLost.
+    Raises:
+        ConditioningError: the device has no die temperature sensor.
+        DeviceLost: the device is gone.
+
     """
-    start = device.now()
-    readings: list[_Reading] = []
-    num_blind = 0
+    goal_celsius = _goal(settings)
+    start_seconds = told_seconds = device.now()
+    state = read_die(device)
+    if state.die_celsius is None:
+        raise ConditioningError(
+            f"{device.identity.name}: cannot hold {goal_celsius:g} °C without a die temperature: "
+            f"{no_reading(state)}",
+            hint="Leave hold_celsius out of the recipe, or choose a device with a sensor.",
+        )
+    approach = Approach(settings, goal_celsius)
     while True:
-        state = device.state()
-        passed = device.now() - start
+        elapsed_seconds = device.now() - start_seconds
         if state.die_celsius is None:
-            num_blind += 1
-            if num_blind >= _NUM_BLIND_MAX:
-                reason = state.absent.get("die_celsius", "no reason given")
-                if not readings:
-                    raise ConditioningError(
-                        f"no temperature can be held: the die temperature is absent: {reason}",
-                        hint="Remove conditioning.hold_celsius from the recipe.",
-                    )
-                return _hold(device, program, settings, readings, passed, f"sensor lost: {reason}")
-            device.sleep(SLICE_SECONDS)
-            continue
-        num_blind = 0
-        heated = _wants_heat(state.die_celsius, settings.hold_celsius, readings)
-        readings.append(_Reading(passed, state.die_celsius, heated))
-        if on_progress is not None:
-            on_progress(min(1.0, passed / settings.seconds_max), state)
-        if _has_settled(readings, settings):
-            return _hold(device, program, settings, readings, passed, None)
-        if _has_stalled(readings, settings):
-            return _hold(device, program, settings, readings, passed, "no nearer by load alone")
-        if passed >= settings.seconds_max:
-            return _hold(device, program, settings, readings, passed, "out of time")
-        if heated:
-            program.run(SLICE_SECONDS)
+            trouble: str | None = f"the die temperature was lost: {no_reading(state)}"
         else:
-            device.sleep(SLICE_SECONDS)
+            heating = state.die_celsius < goal_celsius
+            approach.add(elapsed_seconds, state.die_celsius, heating=heating)
+            trouble = approach.trouble()
+        settled = trouble is None and approach.is_settled()
+        if settled or trouble is not None:
+            report = _report(approach, device.now() - start_seconds, goal_celsius, trouble)
+            return Hold(device, program, settings, report)
+        if on_progress is not None and device.now() - told_seconds >= PROGRESS_SECONDS:
+            told_seconds = device.now()
+            on_progress(min(1.0, elapsed_seconds / settings.seconds_max), state)
+        is_far = abs(approach.celsius - goal_celsius) > FAR_CELSIUS
+        _switch(device, program, FAR_SLICE_SECONDS if is_far else SLICE_SECONDS, on=heating)
+        state = read_die(device)
 
 
-def _wants_heat(celsius: float, target: float, readings: list[_Reading]) -> bool:
-    if round(celsius - target) == 0:
-        return not (readings and readings[-1].heated)
-    return celsius < target
+def _goal(settings: HoldSettings) -> float:
+    assert settings.hold_celsius is not None, "a hold needs a set point"  # noqa: S101 - ours
+    return settings.hold_celsius
 
 
-def _last(readings: list[_Reading], seconds: float) -> list[_Reading] | None:
-    """Return the readings of the last `seconds`; None if there are not that many yet."""
-    since = readings[-1].at_seconds - seconds
-    if readings[0].at_seconds > since:
-        return None
-    first = len(readings)
-    while first and readings[first - 1].at_seconds >= since:
-        first -= 1
-    return readings[first:]
+def _switch(device: Device, program: Program, seconds: float, *, on: bool) -> None:
+    if on:
+        program.run(seconds)
+    else:
+        device.sleep(seconds)
 
 
-def _has_settled(readings: list[_Reading], settings: HoldSettings) -> bool:
-    # The cheap test first: it fails at every slice until the end.
-    if abs(readings[-1].die_celsius - settings.hold_celsius) > settings.tolerance_celsius:
-        return False
-    stretch = _last(readings, settings.settle_seconds)
-    if stretch is None or any(
-        abs(each.die_celsius - settings.hold_celsius) > settings.tolerance_celsius
-        for each in stretch
-    ):
-        return False
-    drift = _drift_celsius_per_minute(stretch)
-    return drift is None or abs(drift) <= settings.drift_celsius_per_minute_max
-
-
-def _has_stalled(readings: list[_Reading], settings: HoldSettings) -> bool:
-    stretch = _last(readings, _STALL_FACTOR * settings.settle_seconds)
-    if stretch is None:
-        return False
-    first, last = stretch[0], stretch[-1]
-    # Only one-sided effort is a stall: a plant that is being regulated goes both ways.
-    if any(each.heated is not last.heated for each in stretch):
-        return False
-    return abs(last.die_celsius - first.die_celsius) < _STALL_CELSIUS
-
-
-def _drift_celsius_per_minute(stretch: list[_Reading]) -> float | None:
-    if stretch[-1].at_seconds - stretch[0].at_seconds < _TREND_SECONDS_MIN:
-        return None
-    drift = slope([each.at_seconds for each in stretch], [each.die_celsius for each in stretch])
-    return None if drift is None else drift.per_second * _MINUTE
-
-
-def _hold(
-    device: Device,
-    program: Program,
-    settings: HoldSettings,
-    readings: list[_Reading],
-    passed: float,
-    why_not: str | None,
-) -> Hold:
-    stretch = _last(readings, settings.settle_seconds) or readings
-    celsius = sum(each.die_celsius for each in stretch) / len(stretch)
-    heated = sum(
-        after.at_seconds - each.at_seconds for each, after in pairwise(stretch) if each.heated
-    )
-    span = stretch[-1].at_seconds - stretch[0].at_seconds
+def _report(
+    approach: Approach, seconds: float, goal_celsius: float, trouble: str | None
+) -> HoldReport:
+    ending = approach.ending()
     detail = None
-    if why_not is not None:
-        detail = f"asked for {settings.hold_celsius:g} °C, came to {celsius:.1f} °C ({why_not})"
-    report = HoldReport(
-        reached=why_not is None,
-        die_celsius=celsius,
-        drift_celsius_per_minute=_drift_celsius_per_minute(stretch),
-        hold_seconds=passed,
-        load_fraction=heated / span if span > 0 else 0.0,
+    if trouble is not None:
+        came = "" if ending is None else f"; {describe(ending, goal_celsius)}"
+        detail = f"{goal_celsius:g} °C was not reached in {seconds:.0f} s: {trouble}{came}"
+    if ending is None:
+        return HoldReport(trouble is None, None, None, None, seconds, None, detail)
+    return HoldReport(
+        reached=trouble is None,
+        celsius=ending.celsius,
+        error_celsius=ending.celsius - goal_celsius,
+        drift_celsius_per_minute=ending.drift_celsius_per_minute,
+        seconds=seconds,
+        duty_fraction=ending.duty_fraction,
         detail=detail,
     )
-    return Hold(device, program, settings, report)

@@ -1,54 +1,76 @@
-"""Whether a series has stopped drifting: a test that must be passed, not a hope."""
+"""Whether a series is steady: a test that has to show it, not one that fails to deny it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
-_NUM_READINGS_MIN = 8
+VALUES_MIN = 8
+_LEVEL_FRACTION = 0.05  # of each one-sided test
+_REVERSALS_OF_DITHERED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """The slope of a series in units per second of device time, with its standard error."""
+    """The slope of a series, in its own units per second, with its 90 % interval."""
 
-    per_second: float
-    error_per_second: float
-    num_readings: int
+    estimate_per_second: float
+    low_per_second: float
+    high_per_second: float
 
-    def is_within(self, bound_per_second: float, *, confidence: float = 0.95) -> bool:
-        """Return whether the slope is shown to lie within ± the bound.
+    def is_within(self, bound_per_second: float) -> bool:
+        """Return whether the whole interval lies within plus and minus the bound.
 
-        Two one-sided t tests (D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987): "not
-        significantly drifting" is what too few readings always say, so the burden is reversed.
+        Two one-sided tests at 5 % (TOST, Schuirmann 1987): no evidence is no steadiness.
         """
-        quantile = float(stats.t.ppf(confidence, self.num_readings - 2))
-        return abs(self.per_second) + quantile * self.error_per_second <= bound_per_second
+        return max(abs(self.low_per_second), abs(self.high_per_second)) <= bound_per_second
 
 
 def slope(
-    times_seconds: Sequence[float], values: Sequence[float], *, resolution: float = 0.0
+    seconds: NDArray[np.float64], values: NDArray[np.float64], *, quantum: float = 0.0
 ) -> Slope | None:
-    """Fit a line by least squares; None for fewer than eight readings or no time between them.
+    """Return the least-squares slope of a series; None for fewer than 8 values.
 
-    `resolution` is the step of the readings (1 for a thermometer of whole degrees): their error
-    is taken to be at least that of rounding, step/√12, even where all readings are equal.
+    Correlated residuals count as fewer (AR(1)). `quantum` is the step of the readings: rounding
+    hides a slope of up to 1.5 quanta per length of the series, unless the readings go up and down
+    between neighbouring steps often enough to show what lies between them.
     """
-    if len(times_seconds) < _NUM_READINGS_MIN:
+    num_values = len(values)
+    if num_values < VALUES_MIN or seconds[-1] <= seconds[0]:
         return None
-    times = np.asarray(times_seconds, dtype=np.float64)
-    times = times - times.mean()
-    spread = float(times @ times)
-    if spread <= 0:
-        return None
-    readings = np.asarray(values, dtype=np.float64)
-    per_second = float(times @ readings) / spread
-    rest = readings - readings.mean() - per_second * times
-    variance = max(float(rest @ rest) / (len(times) - 2), resolution**2 / 12)
-    return Slope(per_second, float(np.sqrt(variance / spread)), len(times))
+    centred = seconds - seconds.mean()
+    spread = float(centred @ centred)
+    estimate = float(centred @ values) / spread
+    residuals = values - values.mean() - estimate * centred
+    power = float(residuals @ residuals)
+    correlation = 0.0 if power == 0 else float(residuals[1:] @ residuals[:-1]) / power
+    correlation = min(max(correlation + 4 / num_values, 0.0), 0.99) if power else 0.0
+    fewer = (1 - correlation) / (1 + correlation)
+    degrees = max(1.0, num_values * fewer - 2)
+    error = math.sqrt(power / (num_values - 2) / spread / fewer)
+    half_width = float(stdtrit(degrees, 1 - _LEVEL_FRACTION)) * error
+    if quantum and _num_reversals(values) < _REVERSALS_OF_DITHERED:
+        half_width += quantum / 2 * float(np.abs(centred).sum()) / spread
+    return Slope(estimate, estimate - half_width, estimate + half_width)
+
+
+def quantum_of(values: NDArray[np.float64]) -> float:
+    """Return the step that readings seem to be rounded to, 0 if to none."""
+    levels = np.unique(values)
+    if len(levels) == 1:
+        return 1.0 if float(levels[0]).is_integer() else 0.0
+    step = float(np.diff(levels).min())
+    return step if len(levels) < len(values) / 2 else 0.0
+
+
+def _num_reversals(values: NDArray[np.float64]) -> int:
+    moves = np.sign(np.diff(values))
+    moves = moves[moves != 0]
+    return int((moves[1:] != moves[:-1]).sum())

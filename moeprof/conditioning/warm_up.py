@@ -1,46 +1,53 @@
-"""The warm-up: a declared time under load, and a test of whether it was long enough."""
+"""The warm-up: load for the declared time, and a test whether the device was steady at its end."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Protocol
 
-from moeprof.conditioning.steady import slope
+from moeprof.conditioning.warm_up_verdict import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from moeprof.conditioning.settings import WarmUpSettings
     from moeprof.device.protocol import Device, Program
     from moeprof.record import DeviceState
 
-_STEP_SECONDS = 1.0
-_STEPS_MIN = 16  # a short warm-up is watched in finer steps
-_CELSIUS_STEP = 1.0  # GPUs report whole degrees
-_NEAR_CELSIUS = 1.0
-_MINUTE = 60.0
+WINDOW_SECONDS = 1.0
+_POLLS_PER_WINDOW = 4
+_SAMPLES_PER_WINDOW = 5
+_SHORTEST_RUN_SECONDS = 1e-3
+
+
+class ConditioningProgress(Protocol):
+    """Hears, about every second of device time, how far a warm-up or a hold has come."""
+
+    def __call__(self, fraction_done: float, state: DeviceState) -> None:
+        """Take the share of the longest time that has passed, and the last reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """What a warm-up came to.
+    """A warm-up as it was done.
 
-    `warm_up_seconds` is the time under load; `steady` is None where nothing could be tested;
-    `steady_after_seconds` is when the temperature had come within 1 °C of its last value.
+    `steady` says whether temperature, clock and latency were shown to be steady at the end; None
+    where nothing could be tested. `steady_after_seconds` is when they had become so, None unless
+    steady. `detail` says what was tested and found.
     """
 
-    warm_up_seconds: float
+    seconds: float
     steady: bool | None
     steady_after_seconds: float | None
-    detail: str | None
+    detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    at_seconds: float
-    latency_seconds: float
-    die_celsius: float | None
+@dataclass(slots=True)
+class WarmUpLog:
+    """Series of (seconds since the start, value) of what a warm-up watches."""
+
+    celsius: list[tuple[float, float]] = field(default_factory=list)
+    clocks_hertz: list[tuple[float, float]] = field(default_factory=list)
+    latencies_seconds: list[tuple[float, float]] = field(default_factory=list)
 
 
 def warm_up(
@@ -48,66 +55,58 @@ def warm_up(
     program: Program,
     settings: WarmUpSettings,
     *,
-    on_progress: Callable[[float, DeviceState], None] | None = None,
+    on_progress: ConditioningProgress | None = None,
 ) -> WarmUp:
-    """Keep the device busy for the declared time, and test whether the second half was steady.
+    """Keep the device under load for the declared time, and test whether it is steady after it.
 
-    Steady means that the drift of temperature (per minute) and of latency (over the half) are
-    shown to lie within the settings' bounds. `on_progress` hears the share done and the state.
+    Never starts a run that would end after the declared time, as far as runs keep to the time they
+    are given.
 
-    Raises DeviceLost.
+    Raises:
+        DeviceLost: the device is gone.
+        DeviceOutOfMemory: the program cannot go on.
+
     """
-    start = device.now()
-    step_seconds = min(_STEP_SECONDS, settings.warm_up_seconds / _STEPS_MIN)
-    steps: list[_Step] = []
-    while (passed := device.now() - start) < settings.warm_up_seconds:
-        program.run(min(step_seconds, settings.warm_up_seconds - passed))
-        latency_seconds = program.sample()
-        state = device.state()
-        steps.append(_Step(device.now() - start, latency_seconds, state.die_celsius))
+    if settings.warm_up_seconds <= 0:
+        return WarmUp(0.0, None, None, "no warm-up was asked for")
+    log = WarmUpLog()
+    start_seconds = device.now()
+    end_seconds = start_seconds + settings.warm_up_seconds
+    sample_seconds = 0.0
+    while end_seconds - device.now() > _SHORTEST_RUN_SECONDS:
+        window_end_seconds = min(device.now() + WINDOW_SECONDS, end_seconds)
+        sampling_seconds = min(_SAMPLES_PER_WINDOW * sample_seconds, WINDOW_SECONDS / 2)
+        state = _load(device, program, window_end_seconds - sampling_seconds, start_seconds, log)
+        latencies = []
+        while (
+            len(latencies) < _SAMPLES_PER_WINDOW
+            and device.now() + sample_seconds < window_end_seconds
+        ):
+            before_seconds = device.now()
+            latencies.append(program.sample())
+            sample_seconds = max(sample_seconds, device.now() - before_seconds)
+        if latencies:
+            log.latencies_seconds.append((device.now() - start_seconds, median(latencies)))
         if on_progress is not None:
-            on_progress(min(1.0, steps[-1].at_seconds / settings.warm_up_seconds), state)
-    seconds = device.now() - start
-    second_half = [step for step in steps if step.at_seconds >= seconds / 2]
-    complaints, num_tested = _complaints(second_half, settings)
-    return WarmUp(
-        warm_up_seconds=seconds,
-        steady=not complaints if num_tested else None,
-        steady_after_seconds=_near_the_end_after(steps),
-        detail="; ".join(complaints) or None,
-    )
+            done_fraction = (device.now() - start_seconds) / settings.warm_up_seconds
+            on_progress(min(1.0, done_fraction), state)
+    steady, steady_after_seconds, detail = verdict(log, settings)
+    return WarmUp(device.now() - start_seconds, steady, steady_after_seconds, detail)
 
 
-def _complaints(steps: list[_Step], settings: WarmUpSettings) -> tuple[list[str], int]:
-    """Return what was not shown to be steady, and how many quantities could be tested."""
-    complaints, num_tested = [], 0
-    warm = [(step.at_seconds, step.die_celsius) for step in steps if step.die_celsius is not None]
-    times_seconds, readings = [at for at, _ in warm], [celsius for _, celsius in warm]
-    drift = slope(times_seconds, readings, resolution=_CELSIUS_STEP)
-    if drift is not None:
-        num_tested += 1
-        if not drift.is_within(settings.drift_celsius_per_minute_max / _MINUTE):
-            complaints.append(f"temperature drifted by {drift.per_second * _MINUTE:+.2f} °C/min")
-    logs = [math.log(step.latency_seconds) for step in steps]
-    pace = slope([step.at_seconds for step in steps], logs)
-    if pace is not None:
-        num_tested += 1
-        span = steps[-1].at_seconds - steps[0].at_seconds
-        if not pace.is_within(settings.latency_drift_fraction_max / span):
-            complaints.append(
-                f"latency drifted by {pace.per_second * span:+.2%} "
-                f"± {2 * pace.error_per_second * span:.2%}"
-            )
-    return complaints, num_tested
-
-
-def _near_the_end_after(steps: list[_Step]) -> float | None:
-    readings = [step for step in steps if step.die_celsius is not None]
-    if not readings or readings[-1].die_celsius is None:
-        return None
-    last = readings[-1].die_celsius
-    after = 0.0
-    for step in readings:
-        if step.die_celsius is not None and abs(step.die_celsius - last) > _NEAR_CELSIUS:
-            after = step.at_seconds
-    return after
+def _load(
+    device: Device, program: Program, until_seconds: float, start_seconds: float, log: WarmUpLog
+) -> DeviceState:
+    """Run until a moment, with a few readings on the way; return the last one."""
+    while True:
+        remaining_seconds = until_seconds - device.now()
+        if remaining_seconds > _SHORTEST_RUN_SECONDS:
+            program.run(min(WINDOW_SECONDS / _POLLS_PER_WINDOW, remaining_seconds))
+        state = device.state()
+        elapsed_seconds = state.at_seconds - start_seconds
+        if state.die_celsius is not None:
+            log.celsius.append((elapsed_seconds, state.die_celsius))
+        if state.sm_clock_hertz is not None:
+            log.clocks_hertz.append((elapsed_seconds, state.sm_clock_hertz))
+        if until_seconds - device.now() <= _SHORTEST_RUN_SECONDS:
+            return state

@@ -90,7 +90,7 @@ class Bench:
         """Return what is known of the condition of a point that could not be measured."""
         return Condition(
             hold_celsius=case.hold_celsius,
-            warm_up_seconds=self.warmed.warm_up_seconds if self.warmed is not None else 0.0,
+            warm_up_seconds=self.warmed.seconds if self.warmed is not None else 0.0,
             warm_up_steady=self.warmed.steady if self.warmed is not None else None,
             die_celsius=None,
             die_celsius_start=None,

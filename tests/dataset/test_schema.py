@@ -49,6 +49,7 @@ def test_a_row_has_every_column_and_no_other() -> None:
     assert {key for key, value in row.items() if value is None} == {
         "status_detail",
         "memory_celsius",
+        "energy_absent_reason",
     }
     assert row["clock_event_reasons"] == ["idle", "sw_power_cap"]
     assert row["num_samples"] == 3

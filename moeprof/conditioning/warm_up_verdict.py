@@ -1,0 +1,119 @@
+"""Whether, and since when, what was watched during a warm-up has been steady."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moeprof.conditioning.relaxation import fit_relaxation
+from moeprof.conditioning.steady import Slope, quantum_of, slope
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from moeprof.conditioning.settings import WarmUpSettings
+    from moeprof.conditioning.warm_up import WarmUpLog
+
+_SECONDS_PER_MINUTE = 60.0
+_TESTED_FRACTION = 1 / 3  # of the warm-up: its end
+_TESTED_SECONDS_MIN = 10.0
+# A rounded reading lies 0.29 steps from the truth, root mean square; a worse fit is no fit.
+_FIT_RESIDUAL_QUANTA = 0.5
+_FIT_RESIDUAL_CELSIUS = 0.3
+
+Series = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
+Finding = tuple[bool, float, str]  # steady, since which second, in words
+
+
+def verdict(
+    log: WarmUpLog, settings: WarmUpSettings
+) -> tuple[bool | None, float | None, str]:
+    """Return whether all that could be tested is steady, since which second, and the findings."""
+    bound = settings.drift_celsius_per_minute_max / _SECONDS_PER_MINUTE
+    fraction = settings.latency_drift_fraction_max
+    findings = [
+        finding
+        for finding in (
+            _temperature(_arrays(log.celsius), bound),
+            _drift("latency", _arrays(log.latencies_seconds), fraction),
+            _drift("SM clock", _arrays(log.clocks_hertz), fraction),
+        )
+        if finding is not None
+    ]
+    if not findings:
+        return None, None, "too few readings to test whether the device was steady"
+    steady = all(finding[0] for finding in findings)
+    since_seconds = max(finding[1] for finding in findings) if steady else None
+    return steady, since_seconds, "; ".join(finding[2] for finding in findings)
+
+
+def _arrays(series: list[tuple[float, float]]) -> Series:
+    table = np.array(series, dtype=float).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _end_of(series: Series) -> Series:
+    seconds, values = series
+    if not len(seconds):
+        return series
+    span = max(_TESTED_SECONDS_MIN, _TESTED_FRACTION * seconds[-1])
+    kept = seconds > seconds[-1] - span
+    return seconds[kept], values[kept]
+
+
+def _temperature(series: Series, bound_per_second: float) -> Finding | None:
+    seconds, celsius = series
+    curve = fit_relaxation(seconds, celsius)
+    quantum = quantum_of(celsius) if len(celsius) else 0.0
+    residual_max = max(_FIT_RESIDUAL_QUANTA * quantum, _FIT_RESIDUAL_CELSIUS)
+    if curve is not None and curve.residual_celsius <= residual_max:
+        found: Slope | None = curve.end_slope()
+        slopes = np.array([abs(curve.slope_per_second(at - seconds[0])) for at in seconds])
+        since = _last_beyond(seconds, slopes > bound_per_second)
+    else:
+        end_seconds, end_celsius = _end_of(series)
+        found = slope(end_seconds, end_celsius, quantum=quantum)
+        since = float(end_seconds[0]) if len(end_seconds) else 0.0
+    if found is None:
+        return None
+    per_minute = [
+        each * _SECONDS_PER_MINUTE
+        for each in (found.estimate_per_second, found.low_per_second, found.high_per_second)
+    ]
+    words = (
+        f"temperature drifts {per_minute[0]:+.2f} °C/min "
+        f"({per_minute[1]:+.2f} to {per_minute[2]:+.2f})"
+    )
+    return found.is_within(bound_per_second), since, words
+
+
+def _drift(name: str, series: Series, fraction_max: float) -> Finding | None:
+    """Test the relative drift over the end of the warm-up."""
+    seconds, values = _end_of(series)
+    found = slope(seconds, values)
+    if found is None:
+        return None
+    level, span = float(np.median(values)), float(seconds[-1] - seconds[0])
+    steady = found.is_within(fraction_max * level / span)
+    off = np.abs(_smoothed(series[1]) / level - 1) > fraction_max
+    since = _last_beyond(series[0], off)
+    drift_percent = 100 * found.estimate_per_second * span / level
+    return steady, since, f"{name} drifts {drift_percent:+.2f} % in {span:.0f} s"
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return running medians of 9, so that noise does not pass for drift."""
+    padded = np.pad(values, 4, mode="edge")
+    smoothed: NDArray[np.float64] = np.median(
+        np.lib.stride_tricks.sliding_window_view(padded, 9), axis=1
+    )
+    return smoothed
+
+
+def _last_beyond(seconds: NDArray[np.float64], beyond: NDArray[np.bool_]) -> float:
+    """Return the second after which a series is within its bound for good."""
+    places = np.flatnonzero(beyond)
+    if not len(places):
+        return 0.0
+    return float(seconds[min(int(places[-1]) + 1, len(seconds) - 1)])
