@@ -95,15 +95,15 @@ class Approach:
             return None
         waited_seconds = seconds - self._mark_seconds
         missing_celsius = (
-            abs(self.celsius - self._goal_celsius)
-            - settings.tolerance_celsius
-            - _HALF_STEP_CELSIUS
+            abs(self.celsius - self._goal_celsius) - settings.tolerance_celsius - _HALF_STEP_CELSIUS
         )
         too_slow = missing_celsius * waited_seconds > settings.seconds_max - seconds
         stalled = waited_seconds > max(_STALLED_SECONDS_MIN, _STALLED_RATIO * self._mark_seconds)
         if not (too_slow or stalled):
             return None
-        return "full load does not heat it enough" if self._from_below else "idling cools too little"
+        return (
+            "full load does not heat it enough" if self._from_below else "idling cools too little"
+        )
 
     def ending(self) -> Ending | None:
         """Return the last settling time summed up; None without a reading."""

@@ -73,9 +73,8 @@ class Hold:
         while self.device.now() - start_seconds < KEEP_SECONDS_MAX:
             if reading.die_celsius is None:
                 return Kept(moved, f"the die temperature was lost: {no_reading(reading)}")
-            if heating == (reading.die_celsius >= goal_celsius) or (
-                not heating and reading.die_celsius < floor_celsius
-            ):
+            is_at_goal = reading.die_celsius >= goal_celsius
+            if heating == is_at_goal:  # heated up to it, or below it and idle
                 break
             moved = True
             _switch(self.device, self.program, SLICE_SECONDS, on=heating)

@@ -53,9 +53,7 @@ class Relaxation:
         return Slope(estimate, estimate - half_width, estimate + half_width)
 
 
-def fit_relaxation(
-    seconds: NDArray[np.float64], celsius: NDArray[np.float64]
-) -> Relaxation | None:
+def fit_relaxation(seconds: NDArray[np.float64], celsius: NDArray[np.float64]) -> Relaxation | None:
     """Fit two thermal nodes to readings; None for fewer than 20 readings.
 
     Readings rounded to 1 C say little about a slope of 0.2 C/min within a minute, but the moments
@@ -69,7 +67,9 @@ def fit_relaxation(
     span_seconds = float(times[-1])
     constants = np.geomspace(_SHORTEST_SECONDS, _LONGEST_SPANS * span_seconds, _TIME_CONSTANTS)
     pairs = list(combinations(np.log(constants), 2))
-    best = min(pairs, key=lambda pair: float(np.sum(_residuals(np.array(pair), times, values) ** 2)))
+    best = min(
+        pairs, key=lambda pair: float(np.sum(_residuals(np.array(pair), times, values) ** 2))
+    )
     limits = (math.log(_SHORTEST_SECONDS / 2), math.log(2 * _LONGEST_SPANS * span_seconds))
     found = least_squares(
         _residuals, np.array(best), bounds=limits, args=(times, values), x_scale=1.0

@@ -26,9 +26,7 @@ Series = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 Finding = tuple[bool, float, str]  # steady, since which second, in words
 
 
-def verdict(
-    log: WarmUpLog, settings: WarmUpSettings
-) -> tuple[bool | None, float | None, str]:
+def verdict(log: WarmUpLog, settings: WarmUpSettings) -> tuple[bool | None, float | None, str]:
     """Return whether all that could be tested is steady, since which second, and the findings."""
     bound = settings.drift_celsius_per_minute_max / _SECONDS_PER_MINUTE
     fraction = settings.latency_drift_fraction_max

@@ -12,13 +12,14 @@ from moeprof.errors import KernelUnsupported
 from moeprof.measure.idle import measure_idle_watts
 from moeprof.measure.trial import measure_point
 from moeprof.record import Condition
-from moeprof.sweep.meter import MeteredProgram
+from moeprof.sweep.meter import MeteredDevice, MeteredProgram
 from moeprof.sweep.settings import Settings, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from moeprof.conditioning.hold import Hold
+    from moeprof.conditioning.settings import HoldSettings
     from moeprof.device.protocol import Device
     from moeprof.kernel.protocol import Kernel, L2State
     from moeprof.recipe.schema import Recipe
@@ -55,6 +56,10 @@ class Bench:
     block_index: int | None = None
 
     @property
+    def _metered(self) -> Device:
+        return cast("Device", MeteredDevice(self.device, self.meter))
+
+    @property
     def settings(self) -> Settings:
         """The recipe's settings as conditioning and measuring take them."""
         return settings_of(self.recipe)
@@ -67,15 +72,14 @@ class Bench:
         case = entry.case
         with self._loaded(case, workload) as (program, l2_state):
             warmed = self._warm_up(program, tell)
-            hold = self._hold(case, program, tell)
             if self.block_index != block.index:
-                tell("measuring idle power", None, None, None)
-                self._read_idle()
-                self.block_index = block.index
-                hold = self._hold(case, program, tell)
+                self._begin_block(block, program, tell)
+            hold = None
+            if case.hold_celsius is not None:
+                hold = self._hold(self.settings.hold_again(case.hold_celsius), program, tell)
             tell("measuring", None, None, None)
             return measure_point(
-                self.device,
+                self._metered,
                 program,
                 stopping=self.settings.stopping,
                 energy=self.settings.energy,
@@ -148,25 +152,30 @@ class Bench:
         if self.warmed is None:
             with self.meter.spending("conditioning"):
                 self.warmed = warm_up(
-                    self.device,
+                    self._metered,
                     program,
                     self.settings.warm_up,
-                    on_progress=lambda done, state: tell("warming up", done, state, None),
+                    on_progress=lambda fraction_done, state: tell(
+                        "warming up", fraction_done, state, None
+                    ),
                 )
         return self.warmed
 
-    def _hold(self, case: Case, program: MeteredProgram, tell: Telling) -> Hold | None:
-        if case.hold_celsius is None:
-            return None
-        phase = f"holding {case.hold_celsius:g} °C"
+    def _begin_block(self, block: Block, program: MeteredProgram, tell: Telling) -> None:
+        """Settle at the block's temperature and measure the idle power there."""
+        if block.hold_celsius is not None:
+            self._hold(self.settings.hold(block.hold_celsius), program, tell)
+        tell("measuring idle power", None, None, None)
+        with self.meter.spending("conditioning"):
+            self.idle_watts, _ = measure_idle_watts(self._metered, self.settings.energy)
+        self.block_index = block.index
+
+    def _hold(self, settings: HoldSettings, program: MeteredProgram, tell: Telling) -> Hold:
+        phase = f"holding {settings.hold_celsius:g} °C"
         with self.meter.spending("conditioning"):
             return reach_temperature(
-                self.device,
+                self._metered,
                 program,
-                self.settings.hold(case.hold_celsius),
-                on_progress=lambda done, state: tell(phase, done, state, None),
+                settings,
+                on_progress=lambda fraction_done, state: tell(phase, fraction_done, state, None),
             )
-
-    def _read_idle(self) -> None:
-        with self.meter.spending("conditioning"):
-            self.idle_watts, _ = measure_idle_watts(self.device, self.settings.energy)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from moeprof.device.protocol import Program
+    from moeprof.device.protocol import Device, Program
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not a fault
@@ -36,10 +36,10 @@ class Meter:
             self._purpose = outer
             self._add(purpose, self.now() - start)
 
-    def launched(self, seconds: float) -> None:
-        """Count seconds of launches, unless a purpose that holds them is being counted."""
+    def spent(self, purpose: str, seconds: float) -> None:
+        """Count seconds as spent on `purpose`, unless one that holds them is being counted."""
         if self._purpose is None:
-            self._add("launches", seconds)
+            self._add(purpose, seconds)
 
     def check(self) -> None:
         """Raise Interrupted if the user has asked to stop."""
@@ -67,7 +67,7 @@ class MeteredProgram:
         self.meter.check()
         start = self.meter.now()
         latency_seconds = self.program.sample()
-        self.meter.launched(self.meter.now() - start)
+        self.meter.spent("launches", self.meter.now() - start)
         return latency_seconds
 
     def run(self, seconds: float) -> int:
@@ -75,9 +75,27 @@ class MeteredProgram:
         self.meter.check()
         start = self.meter.now()
         num_launches = self.program.run(seconds)
-        self.meter.launched(self.meter.now() - start)
+        self.meter.spent("launches", self.meter.now() - start)
         return num_launches
 
     def close(self) -> None:
         """Free what was made ready."""
         self.program.close()
+
+
+class MeteredDevice:
+    """A device whose pauses are counted as conditioning; all else goes to the device itself."""
+
+    def __init__(self, device: Device, meter: Meter) -> None:
+        self._device = device
+        self._meter = meter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Leave the device idle for `seconds`."""
+        self._meter.check()
+        start = self._meter.now()
+        self._device.sleep(seconds)
+        self._meter.spent("conditioning", self._meter.now() - start)

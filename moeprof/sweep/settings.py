@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from moeprof.conditioning.settings import HoldSettings, WarmUpSettings
@@ -10,6 +11,9 @@ from moeprof.measure.settings import EnergySettings, StoppingSettings
 
 if TYPE_CHECKING:
     from moeprof.recipe.schema import ConditioningSection, Recipe
+
+_SETTLE_AGAIN_SECONDS = 2.0
+_HOLD_AGAIN_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,21 @@ class Settings:
     conditioning: ConditioningSection
 
     def hold(self, hold_celsius: float) -> HoldSettings:
-        """Return the settings for one held temperature."""
+        """Return the settings with which a block comes to its temperature, and settles there."""
         return HoldSettings(
             hold_celsius=hold_celsius,
             tolerance_celsius=self.conditioning.hold_tolerance_celsius,
             seconds_max=self.conditioning.hold_seconds_max,
+        )
+
+    def hold_again(self, hold_celsius: float) -> HoldSettings:
+        """Return the settings with which a point takes over a temperature already settled at."""
+        return replace(
+            self.hold(hold_celsius),
+            settle_seconds=min(_SETTLE_AGAIN_SECONDS, self.conditioning.hold_seconds_max / 2),
+            # No drift can be read from whole degrees in so short a time: the block's hold did.
+            drift_celsius_per_minute_max=math.inf,
+            seconds_max=min(_HOLD_AGAIN_SECONDS_MAX, self.conditioning.hold_seconds_max),
         )
 
 

@@ -1,0 +1,143 @@
+"""The moments at which an energy counter moved, as seen by polling it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import stdtrit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moeprof.device.protocol import EnergyCounter
+
+CONFIDENCE = 0.95
+_NORMAL_QUANTILE = 1.96
+_BATCHES_MIN = 4
+_BATCHES_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A step of the counter: its joules, and when it came, give or take `error_seconds`.
+
+    `num_launches` counts what had been launched by then; half of what ran while it came.
+    """
+
+    joules: float
+    at_seconds: float
+    error_seconds: float
+    num_launches: float
+
+
+@dataclass(slots=True)
+class TickWatch:
+    """Polls a counter and keeps its ticks in unbroken runs of `segments`."""
+
+    counter: EnergyCounter
+    now: Callable[[], float]
+    segments: list[list[Tick]] = field(default_factory=list)
+    num_resets: int = 0
+    _joules: float | None = None
+    _polled_seconds: float = 0.0
+    _num_launches: float = 0.0
+
+    def begin(self) -> None:
+        """Start a new segment: what happens until its first tick is not counted."""
+        self.segments.append([])
+        self._joules = None
+        self._num_launches = 0.0
+
+    def poll(self, num_launches: int = 0) -> None:
+        """Read the counter after `num_launches` more launches; a failed read is passed over.
+
+        A counter that goes back has been reset: the segment is dropped and a new one begun.
+        Raises DeviceLost.
+        """
+        # A failed read leaves the launches since the last good one uncertain as well.
+        polled_launches = self._num_launches
+        self._num_launches += num_launches
+        joules = self.counter.read()
+        now_seconds = self.now()
+        if joules is None or not math.isfinite(joules):
+            return
+        if self._joules is not None and joules < self._joules:
+            self.num_resets += 1
+            self.segments.pop()
+            self.begin()
+        elif self._joules is not None and joules > self._joules:
+            half = (now_seconds - self._polled_seconds) / 2
+            launches = (polled_launches + self._num_launches) / 2
+            self.segments[-1].append(Tick(joules, now_seconds - half, half, launches))
+        self._joules, self._polled_seconds = joules, now_seconds
+
+    def num_ticks(self) -> int:
+        """Return how many ticks the present segment has."""
+        return len(self.segments[-1])
+
+    def seconds(self) -> float:
+        """Return the seconds between the first and last ticks of all segments."""
+        return sum(s[-1].at_seconds - s[0].at_seconds for s in self.segments if s)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Energy over all segments, with relative 95 % half-widths of the power.
+
+    `edge_fraction` comes from not knowing exactly when the ticks came, `spread_fraction` from how
+    unevenly power was drawn.
+    """
+
+    joules: float
+    seconds: float
+    num_launches: float
+    edge_fraction: float
+    spread_fraction: float
+
+    @property
+    def half_width_fraction(self) -> float:
+        """Both causes together."""
+        return math.hypot(self.edge_fraction, self.spread_fraction)
+
+
+def power_between(segments: list[list[Tick]]) -> Power | None:
+    """Return the power between the first and last ticks of the segments; None without two ticks.
+
+    A tick is taken to come anywhere between the two polls around it, so its variance is a third of
+    `error_seconds` squared; ticks inside a segment cancel.
+    """
+    ends = [(segment[0], segment[-1]) for segment in segments if len(segment) > 1]
+    seconds = sum(last.at_seconds - first.at_seconds for first, last in ends)
+    if seconds <= 0:
+        return None
+    joules = sum(last.joules - first.joules for first, last in ends)
+    variance = sum((a.error_seconds**2 + b.error_seconds**2) / 3 for a, b in ends)
+    return Power(
+        joules=joules,
+        seconds=seconds,
+        num_launches=sum(last.num_launches - first.num_launches for first, last in ends),
+        edge_fraction=_NORMAL_QUANTILE * math.sqrt(variance) / seconds,
+        spread_fraction=_spread_fraction(segments, joules / seconds),
+    )
+
+
+def _spread_fraction(segments: list[list[Tick]], watts: float) -> float:
+    """Return the half-width that uneven power causes, from batches of neighbouring ticks."""
+    steps = [step for segment in segments for step in pairwise(segment)]
+    num_batches = min(_BATCHES_MAX, len(steps) // 2)
+    if num_batches < _BATCHES_MIN or watts <= 0:
+        return 0.0
+    powers, edge_variances = [], []
+    for batch in np.array_split(np.arange(len(steps)), num_batches):
+        inside = [steps[int(index)] for index in batch]
+        seconds = sum(b.at_seconds - a.at_seconds for a, b in inside)
+        powers.append(sum(b.joules - a.joules for a, b in inside) / seconds / watts)
+        edges = (inside[0][0].error_seconds, inside[-1][1].error_seconds)
+        edge_variances.append(sum(edge**2 for edge in edges) / 3 / seconds**2)
+    variance = max(0.0, float(np.var(powers, ddof=1)) - float(np.mean(edge_variances)))
+    quantile = float(stdtrit(num_batches - 1, (1 + CONFIDENCE) / 2))
+    return quantile * math.sqrt(variance / num_batches)

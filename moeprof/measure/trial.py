@@ -1,0 +1,89 @@
+"""One trial: a point timed and metered under one condition, and what became of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moeprof.measure.energy import measure_energy
+from moeprof.measure.timing import measure_latency
+from moeprof.record import Condition, Outcome, Status
+
+if TYPE_CHECKING:
+    from moeprof.conditioning.hold import Hold
+    from moeprof.conditioning.warm_up import WarmUp
+    from moeprof.device.protocol import Device, Program
+    from moeprof.measure.readings import Readings
+    from moeprof.measure.settings import EnergySettings, StoppingSettings
+    from moeprof.measure.timing import TimingProgress
+    from moeprof.record import Latency
+
+
+def measure_point(  # noqa: PLR0913 - one point is all of these
+    device: Device,
+    program: Program,
+    *,
+    stopping: StoppingSettings,
+    energy: EnergySettings,
+    hold: Hold | None,
+    warm_up: WarmUp,
+    idle_watts: float | None,
+    l2_state: str,
+    on_progress: TimingProgress | None = None,
+) -> Outcome:
+    """Measure latency, then energy, of a program on a device that conditioning has made ready.
+
+    A hold that was not reached is not kept either: the point is measured as the device is, and its
+    status says so.
+
+    Raises:
+        DeviceLost: the device is gone.
+        DeviceOutOfMemory: the program cannot go on.
+
+    """
+    kept = hold if hold is not None and hold.report.reached else None
+    latency, readings = measure_latency(device, program, stopping, kept, on_progress=on_progress)
+    joules = measure_energy(device, program, energy, kept)
+    status, detail = _verdict(latency, readings, stopping, hold)
+    return Outcome(
+        status=status,
+        detail=detail,
+        latency=latency,
+        energy=joules,
+        condition=Condition(
+            hold_celsius=None if hold is None else hold.settings.hold_celsius,
+            warm_up_seconds=warm_up.seconds,
+            warm_up_steady=warm_up.steady,
+            die_celsius=readings.die_celsius,
+            die_celsius_start=readings.die_celsius_start,
+            die_celsius_end=readings.die_celsius_end,
+            memory_celsius=readings.memory_celsius,
+            sm_clock_hertz=readings.sm_clock_hertz,
+            sm_clock_hertz_min=readings.sm_clock_hertz_min,
+            memory_clock_hertz=readings.memory_clock_hertz,
+            power_limit_watts=device.power_limit_watts,
+            idle_watts=idle_watts,
+            clock_events=readings.clock_events,
+            throttled_fraction=readings.throttled_fraction,
+            l2_state=l2_state,
+        ),
+    )
+
+
+def _verdict(
+    latency: Latency | None, readings: Readings, stopping: StoppingSettings, hold: Hold | None
+) -> tuple[Status, str | None]:
+    if hold is not None and not hold.report.reached:
+        return Status.TEMPERATURE_NOT_REACHED, hold.report.detail
+    if latency is None:
+        reasons = ", ".join(f"{count}: {why}" for why, count in readings.num_rejected.items())
+        detail = f"no sample was kept ({reasons or readings.ended_by})"
+        status = Status.FAILED if hold is None else Status.TEMPERATURE_NOT_REACHED
+        return status, detail
+    if readings.ended_by is None:
+        return Status.OK, None
+    detail = (
+        f"half the interval is {100 * latency.median.relative_half_width_fraction:.2g} % of the "
+        f"median, {100 * stopping.relative_half_width_fraction:g} % was asked; "
+        f"ended by {readings.ended_by}"
+    )
+    return Status.IMPRECISE, detail
