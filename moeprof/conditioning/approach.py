@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,11 @@ class Approach:
         self._mark_celsius = 0.0
         self._mark_seconds = 0.0
         self.celsius = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there has been no reading yet."""
+        return not self._readings
 
     def add(self, seconds: float, celsius: float, *, heating: bool) -> None:
         """Take in a reading, and whether the device is put under load after it."""
@@ -127,7 +133,7 @@ class Approach:
 
 def _duty_fraction(readings: list[tuple[float, float, bool]]) -> float:
     """Return the share of time under load; slices differ in length."""
-    pairs = list(zip(readings, readings[1:], strict=False))
+    pairs = list(pairwise(readings))
     total_seconds = sum(after[0] - before[0] for before, after in pairs)
     loaded_seconds = sum(after[0] - before[0] for before, after in pairs if before[2])
     return loaded_seconds / total_seconds if total_seconds else float(readings[-1][2])

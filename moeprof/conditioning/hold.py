@@ -104,22 +104,23 @@ def reach_temperature(
     """
     goal_celsius = _goal(settings)
     start_seconds = told_seconds = device.now()
-    state = read_die(device)
-    if state.die_celsius is None:
-        raise ConditioningError(
-            f"{device.identity.name}: cannot hold {goal_celsius:g} °C without a die temperature: "
-            f"{no_reading(state)}",
-            hint="Leave hold_celsius out of the recipe, or choose a device with a sensor.",
-        )
     approach = Approach(settings, goal_celsius)
     while True:
+        state = read_die(device)
         elapsed_seconds = device.now() - start_seconds
-        if state.die_celsius is None:
-            trouble: str | None = f"the die temperature was lost: {no_reading(state)}"
-        else:
+        heating = False
+        if state.die_celsius is not None:
             heating = state.die_celsius < goal_celsius
             approach.add(elapsed_seconds, state.die_celsius, heating=heating)
             trouble = approach.trouble()
+        elif approach.is_empty:
+            raise ConditioningError(
+                f"{device.identity.name}: cannot hold {goal_celsius:g} °C without a die "
+                f"temperature: {no_reading(state)}",
+                hint="Leave hold_celsius out of the recipe, or choose a device with a sensor.",
+            )
+        else:
+            trouble = f"the die temperature was lost: {no_reading(state)}"
         settled = trouble is None and approach.is_settled()
         if settled or trouble is not None:
             report = _report(approach, device.now() - start_seconds, goal_celsius, trouble)
@@ -129,11 +130,10 @@ def reach_temperature(
             on_progress(min(1.0, elapsed_seconds / settings.seconds_max), state)
         is_far = abs(approach.celsius - goal_celsius) > FAR_CELSIUS
         _switch(device, program, FAR_SLICE_SECONDS if is_far else SLICE_SECONDS, on=heating)
-        state = read_die(device)
 
 
 def _goal(settings: HoldSettings) -> float:
-    assert settings.hold_celsius is not None, "a hold needs a set point"  # noqa: S101 - ours
+    assert settings.hold_celsius is not None, "a hold needs a set point"
     return settings.hold_celsius
 
 

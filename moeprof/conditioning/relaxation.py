@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _BINS_MAX = 200
 _TIME_CONSTANTS = 14
-_SHORTEST_SECONDS = 1.0
+_SHORTEST_SECONDS = 2.0
+# The die itself follows within seconds: too fast for the bins, and over long before the end.
+_SKIPPED_SECONDS = 5.0
+_SKIPPED_FRACTION = 0.05
 _LONGEST_SPANS = 4.0
 _STANDARD_ERRORS = float(ndtri(0.95))
 
@@ -61,10 +64,12 @@ def fit_relaxation(seconds: NDArray[np.float64], celsius: NDArray[np.float64]) -
     on a grid, then refined; amplitudes follow by linear least squares (variable projection, Golub
     and Pereyra 1973).
     """
-    if len(celsius) < 20:  # noqa: PLR2004 - five parameters are fitted
+    since_seconds = seconds - seconds[0] if len(seconds) else seconds
+    span_seconds = float(since_seconds[-1]) if len(seconds) else 0.0
+    late = since_seconds >= min(_SKIPPED_SECONDS, _SKIPPED_FRACTION * span_seconds)
+    if int(late.sum()) < 20:  # noqa: PLR2004 - five parameters are fitted
         return None
-    times, values = _binned(seconds - seconds[0], celsius)
-    span_seconds = float(times[-1])
+    times, values = _binned(since_seconds[late], celsius[late])
     constants = np.geomspace(_SHORTEST_SECONDS, _LONGEST_SPANS * span_seconds, _TIME_CONSTANTS)
     pairs = list(combinations(np.log(constants), 2))
     best = min(

@@ -77,7 +77,7 @@ def warm_up(
         window_end_seconds = min(device.now() + WINDOW_SECONDS, end_seconds)
         sampling_seconds = min(_SAMPLES_PER_WINDOW * sample_seconds, WINDOW_SECONDS / 2)
         state = _load(device, program, window_end_seconds - sampling_seconds, start_seconds, log)
-        latencies = []
+        latencies: list[float] = []
         while (
             len(latencies) < _SAMPLES_PER_WINDOW
             and device.now() + sample_seconds < window_end_seconds

@@ -38,6 +38,17 @@ def sentinel_drift_fraction(table: pa.Table) -> float | None:
     return max(changes, default=None)
 
 
+def sentinel_spread_fraction(table: pa.Table) -> float | None:
+    """Return how far a sentinel's latencies lay apart: the highest over the lowest, less one.
+
+    Nothing is smoothed: this is drift and scatter together, and what an uncorrected comparison of
+    two points of the run may be wrong by. Of several series the largest counts; None as for
+    `sentinel_drift_fraction`.
+    """
+    series = _sentinel_series(table, smooth=False)
+    return max((float(np.expm1(np.ptp(log))) for _, _, log in series), default=None)
+
+
 def drift_corrected(table: pa.Table) -> pa.Table:
     """Return `table` with a column `latency_seconds_drift_corrected` at its end.
 
@@ -67,9 +78,10 @@ def drift_corrected(table: pa.Table) -> pa.Table:
 
 
 def _sentinel_series(
-    table: pa.Table,
+    table: pa.Table, *, smooth: bool = True
 ) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    """Return (run_id, order_index, smoothed log latency) of each point measured as a sentinel."""
+    """Return (run_id, order_index, log latency) of each point measured as a sentinel."""
+    treated = _smoothed if smooth else np.copy
     usable = pc.and_(
         pc.equal(table["role"], Role.SENTINEL.value), pc.greater(table["latency_seconds"], 0.0)
     )
@@ -85,7 +97,7 @@ def _sentinel_series(
     )
     borders = [i for i in range(1, len(owners)) if owners[i] != owners[i - 1]]
     return [
-        (owners[start][0], order[start:end], _smoothed(log_latency[start:end]))
+        (owners[start][0], order[start:end], treated(log_latency[start:end]))
         for start, end in zip([0, *borders], [*borders, len(owners)], strict=True)
         if end - start > 1
     ]

@@ -48,7 +48,6 @@ class CpuDevice:
         self.l2_bytes = cpu_sensors.last_level_cache_bytes()
         self.power_limit_watts: float | None = None
         self.energy_counter, self.energy_absent_reason = open_rapl()
-        self._ceilings: dict[str, Ceilings | None] = {}
 
     def now(self) -> float:
         """Return seconds on the monotonic clock."""
@@ -87,12 +86,8 @@ class CpuDevice:
         return cpu_sensors.free_bytes()
 
     def ceilings(self, dtype: str) -> Ceilings | None:
-        """Return measured ceilings, measured at the first call for each dtype."""
-        if dtype not in self._ceilings:
-            self._ceilings[dtype] = measure_ceilings(
-                dtype, cache_bytes=self.l2_bytes, free_bytes=self.free_bytes()
-            )
-        return self._ceilings[dtype]
+        """Return ceilings measured anew, in about half a second."""
+        return measure_ceilings(dtype, cache_bytes=self.l2_bytes, free_bytes=self.free_bytes())
 
     def prepare(self, work: Work) -> Program:
         """Warm the work up and find how many launches make one sample.

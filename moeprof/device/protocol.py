@@ -108,7 +108,10 @@ class Device(Protocol):
         """Return how many bytes a kernel may still allocate."""
 
     def ceilings(self, dtype: str) -> Ceilings | None:
-        """Return bandwidth and FLOP/s for `dtype`, or None where they are not known."""
+        """Return bandwidth and FLOP/s for `dtype`, or None where they are not known.
+
+        A device without a datasheet measures them at every call.
+        """
 
     def prepare(self, work: Work) -> Program:
         """Make work ready: capture it into a graph on CUDA, find the launches per sample."""

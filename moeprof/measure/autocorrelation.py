@@ -25,8 +25,8 @@ def samples_per_independent_sample(values: NDArray[np.float64]) -> float:
 
     The variance of the count below the median is n/4 times this number. Counting indicators
     directly is noisy, so the values are turned into normal scores (which outliers cannot bend), an
-    AR(p) process is fitted to them by Yule-Walker with p chosen by AIC, and its correlations r_k are
-    carried over to the indicators, whose correlation is 2/pi asin(r_k) (Sheppard 1899, for a
+    AR(p) process is fitted to them by Yule-Walker with p chosen by AIC, and its correlations r_k
+    are carried over to the indicators, whose correlation is 2/pi asin(r_k) (Sheppard 1899, for a
     Gaussian copula). The first correlation is corrected for the bias of a short series, about
     -(1 + 3 r)/n (Marriott and Pope 1954).
     """

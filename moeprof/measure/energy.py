@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from moeprof.conditioning.hold import Hold
     from moeprof.device.protocol import Device, Program
     from moeprof.measure.settings import EnergySettings
-    from moeprof.measure.ticks import Power, Tick
+    from moeprof.measure.ticks import Tick
 
 CHUNK_SECONDS = 0.005
 TEMPERATURE_SECONDS = 0.05
@@ -53,7 +53,7 @@ def measure_energy(
         if _is_enough(watch, settings) or (hold is None and watch.num_resets == 0):
             break
     power = power_between(_counted(watch))
-    if power is None or power.joules <= 0 or power.num_launches <= 0:
+    if power is None or not power.launch_joules:
         return Energy(None, None, counter.source, problem or _too_few(watch, device, start_seconds))
     if power.edge_fraction > settings.relative_error_fraction:
         reason = (
@@ -62,7 +62,12 @@ def measure_energy(
             "was asked"
         )
         return Energy(None, None, counter.source, reason)
-    return _energy(power, counter.source)
+    joules, half_width = power.launch_joules, power.launch_joules * power.half_width_fraction
+    return Energy(
+        per_launch=Interval(joules, joules - half_width, joules + half_width, CONFIDENCE),
+        average_watts=power.joules / power.seconds,
+        source=counter.source,
+    )
 
 
 def _run_segment(
@@ -116,13 +121,3 @@ def _too_few(watch: TickWatch, device: Device, start_seconds: float) -> str:
     seconds = device.now() - start_seconds
     resets = f" and was reset {watch.num_resets} times" if watch.num_resets else ""
     return f"the energy counter moved only {num_ticks} times in {seconds:.1f} s{resets}"
-
-
-def _energy(power: Power, source: str) -> Energy:
-    joules = power.joules / power.num_launches
-    half_width = joules * power.half_width_fraction
-    return Energy(
-        per_launch=Interval(joules, joules - half_width, joules + half_width, CONFIDENCE),
-        average_watts=power.joules / power.seconds,
-        source=source,
-    )

@@ -25,13 +25,19 @@ _BATCHES_MAX = 10
 class Tick:
     """A step of the counter: its joules, and when it came, give or take `error_seconds`.
 
-    `num_launches` counts what had been launched by then; half of what ran while it came.
+    Between the polls around it the launches went from `num_launches_before` to `_after`.
     """
 
     joules: float
     at_seconds: float
     error_seconds: float
-    num_launches: float
+    num_launches_before: int
+    num_launches_after: int
+
+    @property
+    def num_launches(self) -> float:
+        """Launches made by then, with half of those that ran while it came."""
+        return (self.num_launches_before + self.num_launches_after) / 2
 
 
 @dataclass(slots=True)
@@ -44,13 +50,14 @@ class TickWatch:
     num_resets: int = 0
     _joules: float | None = None
     _polled_seconds: float = 0.0
-    _num_launches: float = 0.0
+    _num_launches: int = 0
+    _polled_launches: int = 0
 
     def begin(self) -> None:
         """Start a new segment: what happens until its first tick is not counted."""
         self.segments.append([])
         self._joules = None
-        self._num_launches = 0.0
+        self._num_launches = self._polled_launches = 0
 
     def poll(self, num_launches: int = 0) -> None:
         """Read the counter after `num_launches` more launches; a failed read is passed over.
@@ -58,8 +65,6 @@ class TickWatch:
         A counter that goes back has been reset: the segment is dropped and a new one begun.
         Raises DeviceLost.
         """
-        # A failed read leaves the launches since the last good one uncertain as well.
-        polled_launches = self._num_launches
         self._num_launches += num_launches
         joules = self.counter.read()
         now_seconds = self.now()
@@ -71,9 +76,10 @@ class TickWatch:
             self.begin()
         elif self._joules is not None and joules > self._joules:
             half = (now_seconds - self._polled_seconds) / 2
-            launches = (polled_launches + self._num_launches) / 2
-            self.segments[-1].append(Tick(joules, now_seconds - half, half, launches))
+            launches = (self._polled_launches, self._num_launches)
+            self.segments[-1].append(Tick(joules, now_seconds - half, half, *launches))
         self._joules, self._polled_seconds = joules, now_seconds
+        self._polled_launches = self._num_launches
 
     def num_ticks(self) -> int:
         """Return how many ticks the present segment has."""
@@ -89,12 +95,12 @@ class Power:
     """Energy over all segments, with relative 95 % half-widths of the power.
 
     `edge_fraction` comes from not knowing exactly when the ticks came, `spread_fraction` from how
-    unevenly power was drawn.
+    unevenly power was drawn. `launch_joules` is None where nothing was launched.
     """
 
     joules: float
     seconds: float
-    num_launches: float
+    launch_joules: float | None
     edge_fraction: float
     spread_fraction: float
 
@@ -115,11 +121,12 @@ def power_between(segments: list[list[Tick]]) -> Power | None:
     if seconds <= 0:
         return None
     joules = sum(last.joules - first.joules for first, last in ends)
+    num_launches = sum(last.num_launches - first.num_launches for first, last in ends)
     variance = sum((a.error_seconds**2 + b.error_seconds**2) / 3 for a, b in ends)
     return Power(
         joules=joules,
         seconds=seconds,
-        num_launches=sum(last.num_launches - first.num_launches for first, last in ends),
+        launch_joules=joules / num_launches if num_launches else None,
         edge_fraction=_NORMAL_QUANTILE * math.sqrt(variance) / seconds,
         spread_fraction=_spread_fraction(segments, joules / seconds),
     )

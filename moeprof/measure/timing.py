@@ -29,7 +29,7 @@ RESUME_SECONDS = 0.005
 
 
 class TimingProgress(Protocol):
-    """Hears, about every second of device time, what is known so far."""
+    """Hears what is known so far, about every second of device time and once at the end."""
 
     def __call__(self, interval: Interval | None, state: DeviceState) -> None:
         """Take the interval of the median in seconds, None before the first kept sample."""
@@ -91,6 +91,8 @@ def measure_latency(
             told_seconds = device.now()
             on_progress(rule.interval() if log.samples else None, log.states[-1])
     log.states.append(device.state())
+    if on_progress is not None:
+        on_progress(rule.interval() if log.samples else None, log.states[-1])
     return _summed_up(log, rule, settings, program.launches_per_sample, ended_by)
 
 

@@ -138,6 +138,7 @@ def _sweep_document(ended: SweepEnded) -> dict[str, Any]:
         "overhead_fraction": ended.overhead_fraction,
         "wall_seconds": ended.wall_seconds,
         "sentinel_drift_fraction": ended.sentinel_drift_fraction,
+        "sentinel_spread_fraction": ended.sentinel_spread_fraction,
         "interrupted": ended.interrupted,
     }
 

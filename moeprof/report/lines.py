@@ -21,6 +21,8 @@ def point_words(event: PointFinished) -> str:
         f"B={workload.batch_size} {workload.routing_pattern} "
         f"active={workload.num_active_experts}"
     )
+    if event.entry.case.ep_size > 1:
+        what += f" {workload.placement} {_ranks(event)}"
     if event.entry.case.hold_celsius is not None:
         what += f" held {human.celsius(event.entry.case.hold_celsius)}"
     if event.entry.role is Role.SENTINEL:
@@ -34,6 +36,11 @@ def point_words(event: PointFinished) -> str:
         result += f" {human.joules(outcome.energy.per_launch.estimate)}"
     detail = f" ({outcome.detail})" if outcome.detail else ""
     return f"{what}: {result} {outcome.status}{detail}"
+
+
+def _ranks(event: PointFinished) -> str:
+    first = f"rank {event.workload.ep_rank}"
+    return first if event.num_ranks == 1 else f"{first} and {event.num_ranks - 1} like it"
 
 
 class PlainLines:
@@ -62,8 +69,8 @@ class PlainLines:
     def progressed(self, event: Progress) -> None:
         """Say when another phase begins."""
         if event.phase not in {self._phase, "preparing", "measuring"}:
+            self._phase = event.phase
             self._say(event.phase)
-        self._phase = event.phase
 
     def finished(self, event: PointFinished) -> None:
         """Say what came out."""

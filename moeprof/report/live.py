@@ -86,8 +86,8 @@ class LivePanel:
 
 def _facts(event: ProgressEvent) -> list[tuple[str, str]]:
     phase = event.phase
-    if event.fraction_done is not None:
-        phase += f" {human.percent(event.fraction_done)}"
+    if event.done_fraction is not None:
+        phase += f" {human.percent(event.done_fraction)}"
     facts = [("now", phase)]
     if (entry := event.entry) is not None and (workload := event.workload) is not None:
         what = (

@@ -95,8 +95,9 @@ def _line(
             flops_per_second=ceiling["flops_per_second"],
         )
         roofline_fraction = least / latency_seconds
-    energies = [row["energy_joules"] for row in rows]
-    whole = all(energy is not None for energy in energies)
+    # A rank without rows launches nothing.
+    energies = [row["energy_joules"] for row in rows if row["num_rows"]]
+    whole = energies and all(energy is not None for energy in energies)
     return StepLine(
         **dict(zip(_STEP_KEYS, key, strict=True)),
         status=slowest["status"],

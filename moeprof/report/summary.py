@@ -24,7 +24,8 @@ def summary_lines(ended: SweepEnded, *, recipe: str, selector: str) -> Iterator[
     yield f"{counts} ({statuses or 'none'}) in {human.duration(ended.wall_seconds)}"
     if ended.sentinel_drift_fraction is not None:
         drift = human.percent(ended.sentinel_drift_fraction, digits=1)
-        yield f"drift of the sentinel through the sweep: {drift}"
+        spread = human.percent(ended.sentinel_spread_fraction, digits=1)
+        yield f"the sentinel, measured again and again: drift {drift}, spread {spread}"
     if ended.overhead_fraction is not None:
         spent = ", ".join(
             f"{purpose} {human.duration(seconds)}"

@@ -58,7 +58,9 @@ def _table(lines: list[StepLine]) -> Table:
         previous = group
         table.add_row(*_cells(line, held=held))
     if ranks:
-        table.caption = "latency, active: of the slowest rank; FLOPs, energy: all ranks together"
+        table.caption = (
+            "latency, active: of the slowest rank; FLOPs, energy: all ranks with rows together"
+        )
     return table
 
 

@@ -36,7 +36,7 @@ class Telling(Protocol):
     def __call__(
         self,
         phase: str,
-        fraction_done: float | None,
+        done_fraction: float | None,
         state: DeviceState | None,
         interval: Interval | None,
     ) -> None:
@@ -110,11 +110,19 @@ class Bench:
             l2_state=case.l2_state,
         )
 
-    def ceilings(self) -> dict[str, Any]:
-        """Return the speeds that a roofline is drawn with, by dtype; unknown ones are left out."""
+    def ceilings(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Return the speeds that a roofline is drawn with, by dtype; unknown ones are left out.
+
+        `before` is what this returned earlier in the run: of measured speeds the higher counts,
+        because a machine shared with others is at times slow, and never faster than it can be.
+        """
         with self.meter.spending("conditioning"):
             found = {dtype: self.device.ceilings(dtype) for dtype in self.recipe.workload.dtypes}
-        return {dtype: asdict(each) for dtype, each in found.items() if each is not None}
+        known = {dtype: asdict(each) for dtype, each in found.items() if each is not None}
+        for dtype, each in known.items():
+            for speed in ("bytes_per_second", "flops_per_second"):
+                each[speed] = max(each[speed], before.get(dtype, each)[speed])
+        return known
 
     def snapshot(self) -> dict[str, Any] | None:
         """Return what a resumed sweep goes on from; None where the device cools meanwhile."""
@@ -155,8 +163,8 @@ class Bench:
                     self._metered,
                     program,
                     self.settings.warm_up,
-                    on_progress=lambda fraction_done, state: tell(
-                        "warming up", fraction_done, state, None
+                    on_progress=lambda done_fraction, state: tell(
+                        "warming up", done_fraction, state, None
                     ),
                 )
         return self.warmed
@@ -177,5 +185,5 @@ class Bench:
                 self._metered,
                 program,
                 settings,
-                on_progress=lambda fraction_done, state: tell(phase, fraction_done, state, None),
+                on_progress=lambda done_fraction, state: tell(phase, done_fraction, state, None),
             )

@@ -34,7 +34,7 @@ class Progress:
     """Where a sweep is just now; `interval` is of the running point's median latency, seconds."""
 
     phase: str
-    fraction_done: float | None = None
+    done_fraction: float | None = None
     entry: Entry | None = None
     workload: Workload | None = None
     state: DeviceState | None = None
@@ -66,6 +66,7 @@ class SweepEnded:
     overhead_fraction: float | None
     wall_seconds: float
     sentinel_drift_fraction: float | None
+    sentinel_spread_fraction: float | None
     interrupted: bool = False
     lost: str | None = None
     spent_seconds: dict[str, float] = field(default_factory=dict)

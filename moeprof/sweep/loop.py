@@ -90,14 +90,14 @@ class Loop:
     def _outcome(self, block: Block, entry: Entry, workload: Workload) -> Outcome:
         def told(
             phase: str,
-            fraction_done: float | None,
+            done_fraction: float | None,
             state: DeviceState | None,
             interval: Interval | None,
         ) -> None:
             self._observer.progressed(
                 Progress(
                     phase=phase,
-                    fraction_done=fraction_done,
+                    done_fraction=done_fraction,
                     entry=entry,
                     workload=workload,
                     state=state,

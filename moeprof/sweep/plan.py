@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.errors import WorkloadError
 from moeprof.record import Role
 from moeprof.sweep.case import Case
+from moeprof.workload.routing import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +57,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     rng = np.random.default_rng([recipe.seed, 0x5EED])
     holds: tuple[float | None, ...] = recipe.conditioning.hold_celsius or (None,)
     cases = list(_cases(loaded))
-    sentinel = cases[len(cases) // 2]
+    sentinel = _sentinel(cases)
     blocks_per_hold = min(max(1, -(-recipe.order.num_blocks // len(holds))), len(cases))
     drafts: list[tuple[float | None, list[Case]]] = []
     for hold in holds:
@@ -80,6 +82,32 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     num_points = len(holds) * sum(case.ep_size for case in cases)
     assert num_cases - num_sentinels == len(holds) * len(cases)
     return Plan(tuple(blocks), sentinel, num_points, num_sentinels)
+
+
+def _sentinel(cases: list[Case]) -> Case:
+    """Return the case nearest to the middle of the recipe that a batch can be drawn for.
+
+    One with few ranks, so that measuring it again and again stays cheap.
+    """
+    middle = len(cases) // 2
+    nearest = sorted(
+        range(len(cases)), key=lambda index: (cases[index].ep_size, abs(index - middle))
+    )
+    return cases[next((index for index in nearest if _can_be_drawn(cases[index])), middle)]
+
+
+def _can_be_drawn(case: Case) -> bool:
+    layer = case.layer
+    try:
+        check(
+            case.pattern,
+            num_experts=layer.num_experts,
+            top_k=layer.top_k,
+            num_tokens=case.batch_size,
+        )
+    except WorkloadError:
+        return False
+    return True
 
 
 def _cases(loaded: LoadedRecipe) -> Iterator[Case]:

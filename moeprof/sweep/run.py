@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from moeprof.dataset.drift import sentinel_drift_fraction
+from moeprof.dataset.drift import sentinel_drift_fraction, sentinel_spread_fraction
 from moeprof.dataset.read import read_measurements
 from moeprof.dataset.store import RunWriter, open_run
 from moeprof.errors import ConditioningError, DeviceLost
@@ -68,6 +68,7 @@ def run_sweep(
                 num_finished=loop.num_skipped,
             )
         )
+        _annotate(writer, bench)
         lost: str | None = None
         interrupted = False
         try:
@@ -76,10 +77,10 @@ def run_sweep(
             interrupted = True
         except DeviceLost as error:
             lost = error.message
+        if lost is None:
+            _annotate(writer, bench)
         wall_seconds = device.now() - started_seconds
-        _annotate(writer, bench, lost)
     table = read_measurements(out, run_id=record.run_id)
-    drift = sentinel_drift_fraction(table)
     roles, statuses = table["role"].to_pylist(), table["status"].to_pylist()
     counted = [status for role, status in zip(roles, statuses, strict=True) if role == "point"]
     ended = SweepEnded(
@@ -91,7 +92,8 @@ def run_sweep(
         statuses={status: counted.count(status) for status in sorted(set(counted))},
         overhead_fraction=_overhead_fraction(meter, wall_seconds),
         wall_seconds=wall_seconds,
-        sentinel_drift_fraction=drift,
+        sentinel_drift_fraction=sentinel_drift_fraction(table),
+        sentinel_spread_fraction=sentinel_spread_fraction(table),
         interrupted=interrupted,
         lost=lost,
         spent_seconds=dict(meter.seconds),
@@ -114,12 +116,10 @@ def _refuse_impossible_holds(loaded: LoadedRecipe, device: Device) -> None:
         )
 
 
-def _annotate(writer: RunWriter, bench: Bench, lost: str | None) -> None:
-    notes: dict[str, object] = {"ceilings": bench.ceilings()}
+def _annotate(writer: RunWriter, bench: Bench) -> None:
+    notes: dict[str, object] = {"ceilings": bench.ceilings(writer.run.notes.get("ceilings", {}))}
     if bench.warmed is not None:
         notes["warm_up"] = asdict(bench.warmed)
-    if lost is not None:
-        notes["device_lost"] = lost
     writer.annotate(**notes)
 
 

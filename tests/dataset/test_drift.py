@@ -11,7 +11,11 @@ from dataset.examples import FAILED, WORKLOAD, identity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeprof.dataset.drift import drift_corrected, sentinel_drift_fraction
+from moeprof.dataset.drift import (
+    drift_corrected,
+    sentinel_drift_fraction,
+    sentinel_spread_fraction,
+)
 from moeprof.dataset.row import measurement_row
 from moeprof.dataset.schema import MEASUREMENTS, to_columns, to_table
 from moeprof.record import Role
@@ -52,8 +56,11 @@ def test_the_drift_is_the_largest_change_of_the_sentinel() -> None:
     assert sentinel_drift_fraction(found) == pytest.approx(0.10, rel=0.02)
 
 
-def test_one_outlier_is_no_drift() -> None:
-    assert sentinel_drift_fraction(table({0: 1.0, 1: 1.0, 2: 3.0, 3: 1.0, 4: 1.0}, {})) == 0.0
+def test_one_outlier_is_no_drift_but_it_is_spread() -> None:
+    found = table({0: 1.0, 1: 1.0, 2: 3.0, 3: 1.0, 4: 1.0}, {})
+
+    assert sentinel_drift_fraction(found) == 0.0
+    assert sentinel_spread_fraction(found) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("sentinels", [{}, {0: 1.0}, {0: 1.0, 5: None}], ids=str)

@@ -114,3 +114,12 @@ def test_equal_batches_do_equal_work_whatever_the_active_experts(name: str) -> N
         (group,) = rank_groups(case, seed=1)
         flops.setdefault(case.batch_size, set()).add(group.workload.flops)
     assert all(len(values) == 1 for values in flops.values())
+
+
+def test_the_sentinel_is_a_case_that_can_be_drawn(tmp_path: Path) -> None:
+    text = RECIPE.replace('"balanced"]', '"active:8"]').replace('"1..16"', "[1, 2, 16]")
+
+    plan = make_plan(loaded(tmp_path, text))
+
+    assert rank_groups(plan.sentinel, seed=5)
+    assert plan.sentinel.ep_size == 1

@@ -235,7 +235,7 @@ def test_the_run_says_what_was_asked_and_what_was_found(tmp_path: Path) -> None:
     assert run.recipe_text == loaded.text
     assert run.seed == 2
     assert run.notes["ceilings"]["bf16"]["source"] == "datasheet"
-    assert run.notes["warm_up"]["warm_up_seconds"] >= 19
+    assert run.notes["warm_up"]["seconds"] >= 19
 
 
 def test_drift_is_told_by_the_sentinels(tmp_path: Path) -> None:
