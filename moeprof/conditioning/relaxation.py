@@ -14,34 +14,34 @@ from scipy.special import ndtri
 from moeprof.conditioning.steady import Slope
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from moeprof.conditioning.landmarks import Landmarks, Vector
 
-_BINS_MAX = 200
-_TIME_CONSTANTS = 14
-_SHORTEST_SECONDS = 2.0
-# The die itself follows within seconds: too fast for the bins, and over long before the end.
-_SKIPPED_SECONDS = 5.0
-_SKIPPED_FRACTION = 0.05
-_LONGEST_SPANS = 4.0
+_TIME_CONSTANTS = 16
+_SHORTEST_SECONDS = 1.0
+_LONGEST_SPANS = 2.0
+_LANDMARKS_PER_PARAMETER = 2
+_PARAMETERS_OF_ONE = 3
+# A second exponential has to earn its two parameters (a likelihood ratio at well below 1 %).
+_GAIN_OF_SECOND = 12.0
+# In the landmarks' own errors, root mean square: a worse fit means that this is no relaxation.
+_MISFIT_MAX = 4.0
 _STANDARD_ERRORS = float(ndtri(0.95))
 
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """A fitted curve `level + sum(amplitude * exp(-t / time constant))`, t from the first reading.
+    """A fitted curve `level + sum(amplitude * exp(-t / time constant))`, t from the start.
 
-    `slope_error_per_second` is the standard error of its slope at the end, and
-    `residual_celsius` how far readings lie from it, root mean square.
+    `slope_error_per_second` is the standard error of its slope at `end_seconds`.
     """
 
     time_constants_seconds: tuple[float, ...]
     amplitudes_celsius: tuple[float, ...]
     end_seconds: float
     slope_error_per_second: float
-    residual_celsius: float
 
     def slope_per_second(self, seconds: float) -> float:
-        """Return the slope at `seconds` after the first reading."""
+        """Return the slope at `seconds`."""
         return -sum(
             amplitude / constant * math.exp(-seconds / constant)
             for amplitude, constant in zip(
@@ -56,80 +56,79 @@ class Relaxation:
         return Slope(estimate, estimate - half_width, estimate + half_width)
 
 
-def fit_relaxation(seconds: NDArray[np.float64], celsius: NDArray[np.float64]) -> Relaxation | None:
-    """Fit two thermal nodes to readings; None for fewer than 20 readings.
+def fit_relaxation(marks: Landmarks) -> Relaxation | None:
+    """Fit one thermal node, or two where one does not do; None where neither fits.
 
     Readings rounded to 1 C say little about a slope of 0.2 C/min within a minute, but the moments
-    at which they changed on the way there say much about the curve. The nonlinear part is searched
-    on a grid, then refined; amplitudes follow by linear least squares (variable projection, Golub
-    and Pereyra 1973).
+    at which they changed on the way there say much about the curve. Time constants are searched on
+    a grid, with amplitudes by linear least squares (variable projection, Golub and Pereyra 1973),
+    then everything is refined together.
     """
-    since_seconds = seconds - seconds[0] if len(seconds) else seconds
-    span_seconds = float(since_seconds[-1]) if len(seconds) else 0.0
-    late = since_seconds >= min(_SKIPPED_SECONDS, _SKIPPED_FRACTION * span_seconds)
-    if int(late.sum()) < 20:  # noqa: PLR2004 - five parameters are fitted
+    fits = []
+    for num_nodes in (1, 2):
+        num_parameters = 2 * num_nodes + 1
+        if len(marks.seconds) < _LANDMARKS_PER_PARAMETER * num_parameters:
+            break
+        fits.append(_fit(marks, num_nodes))
+    if not fits:
         return None
-    times, values = _binned(since_seconds[late], celsius[late])
-    constants = np.geomspace(_SHORTEST_SECONDS, _LONGEST_SPANS * span_seconds, _TIME_CONSTANTS)
-    pairs = list(combinations(np.log(constants), 2))
-    best = min(
-        pairs, key=lambda pair: float(np.sum(_residuals(np.array(pair), times, values) ** 2))
-    )
-    limits = (math.log(_SHORTEST_SECONDS / 2), math.log(2 * _LONGEST_SPANS * span_seconds))
+    cost, parameters, jacobian = fits[0]
+    if len(fits) > 1 and fits[1][0] < cost - _GAIN_OF_SECOND * max(1.0, fits[1][0] / len(jacobian)):
+        cost, parameters, jacobian = fits[1]
+    variance = max(1.0, cost / max(1, len(marks.seconds) - len(parameters)))
+    if variance > _MISFIT_MAX**2:
+        return None
+    return _described(parameters, jacobian, variance, marks.end_seconds)
+
+
+def _fit(marks: Landmarks, num_nodes: int) -> tuple[float, Vector, Vector]:
+    """Return the sum of squares, the parameters (level, amplitudes, log time constants), and J."""
+    longest = _LONGEST_SPANS * marks.end_seconds
+    grid = np.log(np.geomspace(_SHORTEST_SECONDS, longest, _TIME_CONSTANTS))
+    starts = [_projected(np.array(constants), marks) for constants in combinations(grid, num_nodes)]
+    start = min(starts, key=lambda each: float(np.sum(_residuals(each, marks) ** 2)))
+    limits = np.full(len(start), np.inf)
+    limits[-num_nodes:] = math.log(2 * longest)
+    floors = np.full(len(start), -np.inf)
+    floors[-num_nodes:] = math.log(_SHORTEST_SECONDS / 2)
     found = least_squares(
-        _residuals, np.array(best), bounds=limits, args=(times, values), x_scale=1.0
+        _residuals, start, bounds=(floors, limits), args=(marks,), x_scale="jac", max_nfev=200
     )
-    return _described(np.exp(found.x), times, values)
+    return 2 * float(found.cost), found.x, found.jac
 
 
-def _binned(
-    seconds: NDArray[np.float64], celsius: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    edges = np.linspace(0, len(seconds), min(_BINS_MAX, len(seconds)) + 1).astype(int)[:-1]
-    counts = np.diff(np.append(edges, len(seconds)))
-    return np.add.reduceat(seconds, edges) / counts, np.add.reduceat(celsius, edges) / counts
+def _projected(log_constants: Vector, marks: Landmarks) -> Vector:
+    """Return all parameters, with the level and the amplitudes that suit the time constants."""
+    decays = np.exp(-marks.seconds[:, None] / np.exp(log_constants))
+    design = np.column_stack([np.ones(len(decays)), decays]) / marks.errors_celsius[:, None]
+    linear = np.linalg.lstsq(design, marks.celsius / marks.errors_celsius, rcond=None)[0]
+    return np.concatenate([linear, log_constants])
 
 
-def _design(constants: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
-    decays = [np.exp(-times / constant) for constant in constants]
-    return np.column_stack([np.ones_like(times), *decays])
-
-
-def _residuals(
-    log_constants: NDArray[np.float64], times: NDArray[np.float64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    design = _design(np.exp(log_constants), times)
-    amplitudes = np.linalg.lstsq(design, values, rcond=None)[0]
-    residuals: NDArray[np.float64] = values - design @ amplitudes
+def _residuals(parameters: Vector, marks: Landmarks) -> Vector:
+    num_nodes = len(parameters) // 2
+    level, amplitudes = parameters[0], parameters[1 : num_nodes + 1]
+    constants = np.exp(parameters[num_nodes + 1 :])
+    curve = level + np.exp(-marks.seconds[:, None] / constants) @ amplitudes
+    end = level + float(np.exp(-marks.end_seconds / constants) @ amplitudes)
+    # The last reading only says between which steps the end lies.
+    off = end - marks.end_celsius
+    beyond = math.copysign(max(0.0, abs(off) - marks.end_slack_celsius), off)
+    residuals: Vector = np.append(
+        (curve - marks.celsius) / marks.errors_celsius, beyond / marks.end_error_celsius
+    )
     return residuals
 
 
 def _described(
-    constants: NDArray[np.float64], times: NDArray[np.float64], values: NDArray[np.float64]
+    parameters: Vector, jacobian: Vector, variance: float, end_seconds: float
 ) -> Relaxation:
-    design = _design(constants, times)
-    amplitudes = np.linalg.lstsq(design, values, rcond=None)[0]
-    residuals = values - design @ amplitudes
-    decays = design[:, 1:]
-    by_constant = decays * (amplitudes[1:] * times[:, None] / constants**2)
-    jacobian = np.column_stack([design, by_constant])
-    end = decays[-1]
-    gradient = np.concatenate(
-        [
-            [0.0],
-            -end / constants,
-            amplitudes[1:] * end / constants**2 * (1 - times[-1] / constants),
-        ]
-    )
-    variance = float(residuals @ residuals) / max(1, len(times) - jacobian.shape[1])
-    correlation = float(residuals[1:] @ residuals[:-1]) / max(float(residuals @ residuals), 1e-30)
-    correlation = min(max(correlation, 0.0), 0.95)
-    covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-12)
-    covariance *= variance * (1 + correlation) / (1 - correlation)
-    return Relaxation(
-        time_constants_seconds=tuple(constants.tolist()),
-        amplitudes_celsius=tuple(amplitudes[1:].tolist()),
-        end_seconds=float(times[-1]),
-        slope_error_per_second=math.sqrt(max(0.0, float(gradient @ covariance @ gradient))),
-        residual_celsius=math.sqrt(float(np.mean(residuals**2))),
-    )
+    num_nodes = len(parameters) // 2
+    amplitudes = parameters[1 : num_nodes + 1]
+    constants = np.exp(parameters[num_nodes + 1 :])
+    rates = np.exp(-end_seconds / constants) / constants
+    by_log_constant = amplitudes * rates * (1 - end_seconds / constants)
+    gradient = np.concatenate([[0.0], -rates, by_log_constant])
+    covariance = variance * np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-14)
+    error = math.sqrt(max(0.0, float(gradient @ covariance @ gradient)))
+    return Relaxation(tuple(constants.tolist()), tuple(amplitudes.tolist()), end_seconds, error)

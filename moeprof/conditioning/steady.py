@@ -25,6 +25,11 @@ class Slope:
     low_per_second: float
     high_per_second: float
 
+    @property
+    def width(self) -> float:
+        """How wide the interval is, in units per second."""
+        return self.high_per_second - self.low_per_second
+
     def is_within(self, bound_per_second: float) -> bool:
         """Return whether the whole interval lies within plus and minus the bound.
 

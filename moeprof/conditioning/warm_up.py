@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 1.0
 _POLLS_PER_WINDOW = 4
-_SAMPLES_PER_WINDOW = 5
+_SAMPLES_PER_WINDOW = 20
 _SHORTEST_RUN_SECONDS = 1e-3
 
 
@@ -72,7 +72,8 @@ def warm_up(
     log = WarmUpLog()
     start_seconds = device.now()
     end_seconds = start_seconds + settings.warm_up_seconds
-    sample_seconds = 0.0
+    program.sample()
+    sample_seconds = device.now() - start_seconds
     while end_seconds - device.now() > _SHORTEST_RUN_SECONDS:
         window_end_seconds = min(device.now() + WINDOW_SECONDS, end_seconds)
         sampling_seconds = min(_SAMPLES_PER_WINDOW * sample_seconds, WINDOW_SECONDS / 2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.conditioning.landmarks import landmarks
 from moeprof.conditioning.relaxation import fit_relaxation
 from moeprof.conditioning.steady import Slope, quantum_of, slope
 
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
 _SECONDS_PER_MINUTE = 60.0
 _TESTED_FRACTION = 1 / 3  # of the warm-up: its end
 _TESTED_SECONDS_MIN = 10.0
-# A rounded reading lies 0.29 steps from the truth, root mean square; a worse fit is no fit.
-_FIT_RESIDUAL_QUANTA = 0.5
-_FIT_RESIDUAL_CELSIUS = 0.3
+# The slowest heatsink that is reckoned with where too little of its curve is seen.
+_SLOWEST_NODE_SECONDS = 300.0
 
 Series = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 Finding = tuple[bool, float, str]  # steady, since which second, in words
@@ -62,17 +63,15 @@ def _end_of(series: Series) -> Series:
 
 def _temperature(series: Series, bound_per_second: float) -> Finding | None:
     seconds, celsius = series
-    curve = fit_relaxation(seconds, celsius)
     quantum = quantum_of(celsius) if len(celsius) else 0.0
-    residual_max = max(_FIT_RESIDUAL_QUANTA * quantum, _FIT_RESIDUAL_CELSIUS)
-    if curve is not None and curve.residual_celsius <= residual_max:
-        found: Slope | None = curve.end_slope()
-        slopes = np.array([abs(curve.slope_per_second(at - seconds[0])) for at in seconds])
+    marks = landmarks(seconds, celsius, quantum=quantum)
+    curve = None if marks is None else fit_relaxation(marks)
+    found, since = _without_a_curve(series, quantum)
+    # Two honest intervals: the narrower one says more.
+    if curve is not None and (found is None or curve.end_slope().width < found.width):
+        found = curve.end_slope()
+        slopes = np.array([abs(curve.slope_per_second(at)) for at in seconds.tolist()])
         since = _last_beyond(seconds, slopes > bound_per_second)
-    else:
-        end_seconds, end_celsius = _end_of(series)
-        found = slope(end_seconds, end_celsius, quantum=quantum)
-        since = float(end_seconds[0]) if len(end_seconds) else 0.0
     if found is None:
         return None
     per_minute = [
@@ -84,6 +83,22 @@ def _temperature(series: Series, bound_per_second: float) -> Finding | None:
         f"({per_minute[1]:+.2f} to {per_minute[2]:+.2f})"
     )
     return found.is_within(bound_per_second), since, words
+
+
+def _without_a_curve(series: Series, quantum: float) -> tuple[Slope | None, float]:
+    """Return the slope, and where it was taken from, of a record that shows no relaxation."""
+    seconds, celsius = series
+    changes = np.flatnonzero(np.diff(celsius))
+    first = int(changes[-1]) + 1 if len(changes) else 0
+    still_seconds = float(seconds[-1] - seconds[first]) if len(seconds) else 0.0
+    if quantum and still_seconds >= _TESTED_FRACTION * seconds[-1] >= _TESTED_SECONDS_MIN:
+        # What still relaxes within one step of the reading, with the slowest plausible node.
+        growth = math.expm1(still_seconds / _SLOWEST_NODE_SECONDS)
+        hidden = quantum / (_SLOWEST_NODE_SECONDS * growth)
+        return Slope(0.0, -hidden, hidden), float(seconds[first])
+    end_seconds, end_celsius = _end_of(series)
+    start = float(end_seconds[0]) if len(end_seconds) else 0.0
+    return slope(end_seconds, end_celsius, quantum=quantum), start
 
 
 def _drift(name: str, series: Series, fraction_max: float) -> Finding | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy import stats
 
 from moeprof.dataset.columns import Column
 from moeprof.dataset.schema import field
@@ -25,17 +26,19 @@ _FEWEST_TO_SMOOTH: Final = 3
 
 
 def sentinel_drift_fraction(table: pa.Table) -> float | None:
-    """Return the largest relative change of a sentinel's latency through its run, at least 0.
+    """Return the relative change of a sentinel's latency from its first to its last time.
 
     `table` is one of `measurements`. The sentinel rows of one point in one run are a series in
-    `order_index`; a running median of three takes single outliers out of it, and the change is
-    its highest value over its lowest, less one. Of several series the largest change counts.
-    None: no point was measured twice or more as a sentinel.
+    `order_index`; a Theil-Sen line (P. K. Sen, JASA 63, 1968), which single outliers do not bend,
+    is laid through the logarithms. Of several series the largest change in size counts, with its
+    sign. None: no point was measured twice or more as a sentinel. What goes up and comes down again
+    shows in `sentinel_spread_fraction` only.
     """
     changes = [
-        float(np.expm1(np.ptp(log_latency))) for _, _, log_latency in _sentinel_series(table)
+        float(np.expm1(stats.theilslopes(log_latency, order).slope * np.ptp(order)))
+        for _, order, log_latency in _sentinel_series(table, smooth=False)
     ]
-    return max(changes, default=None)
+    return max(changes, key=abs, default=None)
 
 
 def sentinel_spread_fraction(table: pa.Table) -> float | None:

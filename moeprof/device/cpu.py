@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,8 @@ from moeprof.errors import DeviceOutOfMemory
 from moeprof.record import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from moeprof.device.protocol import Program, Work
     from moeprof.hardware.gpu import GPU
@@ -89,6 +91,10 @@ class CpuDevice:
         """Return ceilings measured anew, in about half a second."""
         return measure_ceilings(dtype, cache_bytes=self.l2_bytes, free_bytes=self.free_bytes())
 
+    def translating_errors(self, doing: str) -> AbstractContextManager[None]:
+        """Turn errors of torch's CPU allocator into DeviceOutOfMemory."""
+        return _memory_errors(doing)
+
     def prepare(self, work: Work) -> Program:
         """Warm the work up and find how many launches make one sample.
 
@@ -144,14 +150,20 @@ class CpuProgram:
         """Do nothing: the program holds no more than its work."""
 
     def _launch(self, launches: int) -> None:
-        try:
+        with _memory_errors("running a kernel"):
             for _ in range(launches):
                 self._work.launch(self._next_set)
                 self._next_set = (self._next_set + 1) % self._work.num_buffer_sets
-        except (MemoryError, RuntimeError) as error:
-            # torch says so in a RuntimeError of its CPU allocator.
-            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-                raise
-            raise DeviceOutOfMemory(
-                f"out of memory while running a kernel: {error}", hint="Measure less at once."
-            ) from error
+
+
+@contextmanager
+def _memory_errors(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch says so in a RuntimeError of its CPU allocator.
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceOutOfMemory(
+            f"out of memory while {doing}: {error}", hint="Measure less at once."
+        ) from error

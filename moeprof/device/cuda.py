@@ -15,6 +15,8 @@ from moeprof.errors import DeviceUnavailable
 from moeprof.hardware.catalogue import gpu_of_device
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from moeprof.device.protocol import Program, Work
     from moeprof.hardware.gpu import GPU
     from moeprof.record import DeviceState
@@ -125,6 +127,10 @@ class CudaDevice:
             flops_per_second=gpu.peak_flops_per_second[dtype],
             source="datasheet",
         )
+
+    def translating_errors(self, doing: str) -> AbstractContextManager[None]:
+        """Turn torch's memory and fatal errors into DeviceOutOfMemory and DeviceLost."""
+        return as_device_errors(doing)
 
     def prepare(self, work: Work) -> Program:
         """Capture the work in a CUDA graph.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from moeprof.hardware.gpu import GPU
     from moeprof.record import DeviceState
 
@@ -111,6 +113,12 @@ class Device(Protocol):
         """Return bandwidth and FLOP/s for `dtype`, or None where they are not known.
 
         A device without a datasheet measures them at every call.
+        """
+
+    def translating_errors(self, doing: str) -> AbstractContextManager[None]:
+        """Turn the vendor's errors into DeviceOutOfMemory and DeviceLost; `doing` is for the words.
+
+        For what is done outside the device's own methods, such as binding a kernel to data.
         """
 
     def prepare(self, work: Work) -> Program:

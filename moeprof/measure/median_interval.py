@@ -45,10 +45,19 @@ class MedianIntervalRule:
 
     def is_finished(self) -> bool:
         """Return whether the interval is narrow enough; once True, it stays True."""
+        if not self._finished and len(self._latencies) >= self._next_look:
+            self._next_look = math.ceil(len(self._latencies) * (1 + _LOOK_GROWTH_FRACTION))
+            self._look()
+        return self._finished
+
+    def conclude(self) -> bool:
+        """Return whether the interval is narrow enough, after one last look at a spent budget."""
+        if not self._finished and len(self._latencies) >= self._settings.num_samples_min:
+            self._look()
+        return self._finished
+
+    def _look(self) -> None:
         num_samples = len(self._latencies)
-        if self._finished or num_samples < self._next_look:
-            return self._finished
-        self._next_look = math.ceil(num_samples * (1 + _LOOK_GROWTH_FRACTION))
         values = np.array(self._latencies)
         per_independent = samples_per_independent_sample(values)
         interval = _interval(values, per_independent, self._settings.confidence)
@@ -57,7 +66,6 @@ class MedianIntervalRule:
             and interval.confidence >= self._settings.confidence
             and interval.relative_half_width_fraction <= self._settings.relative_half_width_fraction
         )
-        return self._finished
 
     def interval(self) -> Interval:
         """Return the median and its interval, in seconds, from all samples so far.

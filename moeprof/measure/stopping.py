@@ -17,5 +17,8 @@ class StoppingRule(Protocol):
     def is_finished(self) -> bool:
         """Return whether the interval is narrow enough; once True, it stays True."""
 
+    def conclude(self) -> bool:
+        """Return the same as `is_finished`, after one last look: the budget is spent."""
+
     def interval(self) -> Interval:
         """Return the estimate from all samples so far, in seconds. At least one is needed."""

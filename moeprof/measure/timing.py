@@ -93,7 +93,7 @@ def measure_latency(
     log.states.append(device.state())
     if on_progress is not None:
         on_progress(rule.interval() if log.samples else None, log.states[-1])
-    return _summed_up(log, rule, settings, program.launches_per_sample, ended_by)
+    return _summed_up(log, rule, program.launches_per_sample, ended_by)
 
 
 def _take_chunk(
@@ -129,7 +129,6 @@ def _take_chunk(
 def _summed_up(
     log: _Log,
     rule: StoppingRule,
-    settings: StoppingSettings,
     launches_per_sample: int,
     ended_by: str | None,
 ) -> tuple[Latency | None, Readings]:
@@ -138,10 +137,7 @@ def _summed_up(
     if not log.samples:
         return None, summary(log.states, throttled, dict(log.rejected), ended_by)
     interval = rule.interval()
-    if (
-        interval.confidence >= settings.confidence
-        and interval.relative_half_width_fraction <= settings.relative_half_width_fraction
-    ):
+    if rule.conclude():
         ended_by = None  # narrow enough, between two looks of the rule
     latencies = np.array([sample.latency_seconds for sample in log.samples])
     p10, p90, p99 = np.quantile(latencies, [0.1, 0.9, 0.99]).tolist()

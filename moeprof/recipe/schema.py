@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from moeprof.errors import WorkloadError
 from moeprof.recipe.batch_sizes import expand
 from moeprof.workload.layer import MoELayer
-from moeprof.workload.routing import Pattern, parse
+from moeprof.workload.routing import parse
 
 Dtype = Literal["bf16", "fp16", "fp8", "fp32"]
 Strategy = Literal["round-robin", "contiguous", "random", "one-expert-per-gpu", "eplb"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+_Any = TypeVar("_Any")
 BatchSizes = Annotated[tuple[int, ...], BeforeValidator(expand)]
 
 
@@ -22,6 +23,13 @@ class Strict(BaseModel):
     """A section in which an unknown key is an error and no value is silently converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _without_repeats(values: tuple[_Any, ...]) -> tuple[_Any, ...]:
+    repeated = next((value for value in values if values.count(value) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"must not name one choice twice, got {str(repeated)!r} again")
+    return values
 
 
 class LayerSection(Strict):
@@ -100,9 +108,15 @@ class WorkloadSection(Strict):
             raise ValueError("must name at least one of `models` and `layers`, got neither")
         return self
 
-    def parsed_patterns(self) -> tuple[Pattern, ...]:
-        """Return the routing patterns, in the order of the recipe."""
-        return tuple(parse(text) for text in self.patterns)
+    @field_validator("models", "dtypes", "kernels", "patterns", "placements")
+    @classmethod
+    def _different(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        return _without_repeats(values)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> WorkloadSection:
+        _without_repeats((*self.models, *(layer.name for layer in self.layers)))
+        return self
 
 
 class ConditioningSection(Strict):
@@ -114,6 +128,11 @@ class ConditioningSection(Strict):
     ] = ()
     hold_tolerance_celsius: Annotated[float, Field(gt=0, le=10)] = 1.0
     hold_seconds_max: Annotated[float, Field(gt=0)] = 600.0
+
+    @field_validator("hold_celsius")
+    @classmethod
+    def _different(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return _without_repeats(values)
 
 
 class StoppingSection(Strict):

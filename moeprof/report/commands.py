@@ -40,7 +40,8 @@ _PIPED_WIDTH = 160
 def _console(stream: Any) -> Console:
     # A pipe has no width: rich would fold tables at 80 columns.
     width = None if stream.isatty() else _PIPED_WIDTH
-    return Console(file=stream, width=width, highlight=False)
+    # Names of layers and folders may hold brackets, which are not markup.
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show_doctor(*, as_json: bool) -> ExitCode:
@@ -108,7 +109,7 @@ def show_sweep(
     else:
         console = _console(sys.stdout)
         _print_tables(console, out, run_id=ended.run_id, every_row=False)
-        for line in summary_lines(ended, recipe=recipe, selector=selector):
+        for line in summary_lines(ended, recipe=recipe, selector=selector, seed=seed):
             console.print(line, soft_wrap=True)
     return ended.exit_code
 
@@ -140,6 +141,7 @@ def _sweep_document(ended: SweepEnded) -> dict[str, Any]:
         "sentinel_drift_fraction": ended.sentinel_drift_fraction,
         "sentinel_spread_fraction": ended.sentinel_spread_fraction,
         "interrupted": ended.interrupted,
+        "lost": ended.lost,
     }
 
 

@@ -81,6 +81,8 @@ class PlainLines:
     def ended(self, event: SweepEnded) -> None:
         """Say how long it took."""
         self._say(f"ended after {human.duration(event.wall_seconds)}")
+        if event.lost is not None:
+            self._say(f"the device was lost: {event.lost}")
 
     def _say(self, words: str) -> None:
         self._console.print(words, markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
@@ -28,10 +29,14 @@ _NUM_RECENT = 6
 
 
 class LivePanel:
-    """A panel that is redrawn in place, with the last finished points under it."""
+    """A panel that is redrawn in place, with the last finished points under it.
+
+    It redraws only when it is told something, never from a thread of its own, so that it cannot
+    fall into a timed sample.
+    """
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -43,6 +48,7 @@ class LivePanel:
         self._title = "moeprof sweep"
         self._recent: list[Text] = []
         self._drawn_at = float("-inf")
+        self._told: ProgressEvent | None = None
 
     def __enter__(self) -> Self:
         """Draw nothing yet."""
@@ -60,6 +66,7 @@ class LivePanel:
 
     def progressed(self, event: ProgressEvent) -> None:
         """Redraw the panel, a few times a second at most."""
+        self._told = event = _completed(event, self._told)
         now = time.monotonic()
         if now - self._drawn_at < _REFRESH_SECONDS:
             return
@@ -70,7 +77,8 @@ class LivePanel:
         for name, value in _facts(event):
             facts.add_row(Text(name, "dim"), value)
         body = Group(self._bar, facts, *self._recent)
-        self._live.update(Panel(body, title=self._title, title_align="left"))
+        panel = Panel(body, title=Text(self._title), title_align="left")
+        self._live.update(panel, refresh=True)
 
     def finished(self, event: PointFinished) -> None:
         """Move the bar and keep the point among the last few."""
@@ -82,6 +90,18 @@ class LivePanel:
 
     def ended(self, event: SweepEnded) -> None:
         """Say nothing: the table and the summary do."""
+
+
+def _completed(event: ProgressEvent, before: ProgressEvent | None) -> ProgressEvent:
+    """Return the event with what it leaves out taken from the one before, of the same point."""
+    if before is None:
+        return event
+    same_point = event.entry is before.entry and event.workload is before.workload
+    return replace(
+        event,
+        state=event.state or before.state,
+        interval=event.interval or (before.interval if same_point else None),
+    )
 
 
 def _facts(event: ProgressEvent) -> list[tuple[str, str]]:

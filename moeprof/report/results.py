@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moeprof.cost.roofline import roofline_seconds
+from moeprof.dataset.drift import drift_corrected
+from moeprof.record import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +18,9 @@ _STEP_KEYS = (
     "source",
     "device_name",
     "model",
+    "hidden_size",
+    "expert_size",
+    "num_experts",
     "kernel",
     "weight_dtype",
     "placement",
@@ -34,6 +39,9 @@ class StepLine:
     source: str
     device_name: str
     model: str
+    hidden_size: int
+    expert_size: int
+    num_experts: int
     kernel: str
     weight_dtype: str
     placement: str
@@ -48,6 +56,7 @@ class StepLine:
     num_active_experts: int
     flops: int
     latency_seconds: float | None
+    latency_seconds_drift_corrected: float | None
     half_width_fraction: float | None
     energy_joules: float | None
     die_celsius: float | None
@@ -61,7 +70,7 @@ def step_lines(table: pa.Table, ceilings: Mapping[str, Mapping[str, Any]]) -> tu
     `ceilings` gives `bytes_per_second` and `flops_per_second` by dtype.
     """
     steps: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in table.to_pylist():
+    for row in drift_corrected(table).to_pylist():
         if row["role"] == "point":
             steps.setdefault(tuple(row[key] for key in _STEP_KEYS), []).append(row)
     lines = [_line(key, rows, ceilings) for key, rows in steps.items()]
@@ -80,7 +89,12 @@ def _line(
     ceilings: Mapping[str, Mapping[str, Any]],
 ) -> StepLine:
     rows = list(rows)
-    slowest = max(rows, key=lambda row: row["latency_seconds"] or 0.0)
+    working = [row for row in rows if row["num_rows"]] or rows
+    # Everybody waits for the slowest rank, and for ever for one that gave nothing.
+    missing = [row for row in working if row["latency_seconds"] is None]
+    slowest = missing[0] if missing else max(working, key=lambda row: row["latency_seconds"])
+    blemished = [row for row in working if row["status"] != Status.OK]
+    telling = slowest if missing or not blemished else blemished[0]
     latency_seconds = slowest["latency_seconds"]
     half_width_fraction = roofline_fraction = None
     if latency_seconds and slowest["latency_seconds_ci_low"] is not None:
@@ -95,17 +109,17 @@ def _line(
             flops_per_second=ceiling["flops_per_second"],
         )
         roofline_fraction = least / latency_seconds
-    # A rank without rows launches nothing.
-    energies = [row["energy_joules"] for row in rows if row["num_rows"]]
-    whole = energies and all(energy is not None for energy in energies)
+    energies = [row["energy_joules"] for row in working]
+    whole = all(energy is not None for energy in energies)
     return StepLine(
         **dict(zip(_STEP_KEYS, key, strict=True)),
-        status=slowest["status"],
-        status_detail=slowest["status_detail"],
+        status=telling["status"],
+        status_detail=telling["status_detail"],
         num_ranks=len(rows),
         num_active_experts=slowest["num_active_experts"],
         flops=sum(row["flops"] for row in rows),
         latency_seconds=latency_seconds,
+        latency_seconds_drift_corrected=slowest["latency_seconds_drift_corrected"],
         half_width_fraction=half_width_fraction,
         energy_joules=sum(energies) if whole else None,
         die_celsius=slowest["die_celsius"],

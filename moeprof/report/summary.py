@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from moeprof.report import human
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from moeprof.sweep.events import SweepEnded
 
 
-def summary_lines(ended: SweepEnded, *, recipe: str, selector: str) -> Iterator[str]:
+def summary_lines(
+    ended: SweepEnded, *, recipe: str, selector: str, seed: int | None
+) -> Iterator[str]:
     """Yield counts, statuses, drift, overhead and the next command."""
     counts = f"{ended.num_measured} points measured"
     if ended.num_skipped:
@@ -22,7 +25,9 @@ def summary_lines(ended: SweepEnded, *, recipe: str, selector: str) -> Iterator[
         counts += f", {remaining} to go"
     statuses = ", ".join(f"{number} {status}" for status, number in ended.statuses.items())
     yield f"{counts} ({statuses or 'none'}) in {human.duration(ended.wall_seconds)}"
-    if ended.sentinel_drift_fraction is not None:
+    if ended.sentinel_spread_fraction is None:
+        yield "drift is not known: no sentinel was measured twice"
+    else:
         drift = human.percent(ended.sentinel_drift_fraction, digits=1)
         spread = human.percent(ended.sentinel_spread_fraction, digits=1)
         yield f"the sentinel, measured again and again: drift {drift}, spread {spread}"
@@ -35,8 +40,10 @@ def summary_lines(ended: SweepEnded, *, recipe: str, selector: str) -> Iterator[
         yield f"the sweep's own overhead: {overhead} of its time ({spent})"
     if ended.lost is not None:
         yield f"stopped: {ended.lost}"
-    command = f"moeprof sweep {recipe} --out {ended.out} --device {selector}"
     if ended.interrupted or ended.lost is not None:
-        yield f"to go on from here: {command}"
+        words = ["moeprof", "sweep", recipe, "--out", str(ended.out), "--device", selector]
+        if seed is not None:
+            words += ["--seed", str(seed)]
+        yield f"to go on from here: {shlex.join(words)}"
     else:
-        yield f"next: moeprof report {ended.out}"
+        yield f"next: {shlex.join(['moeprof', 'report', str(ended.out)])}"

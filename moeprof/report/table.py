@@ -47,7 +47,7 @@ def _table(lines: list[StepLine]) -> Table:
         table.add_column("held", justify="right")
     table.add_column("kernel")
     table.add_column("routing")
-    for title in ("batch", "active", "FLOPs", "latency", "95 %", "energy", "roofline"):
+    for title in ("batch", "active", "FLOPs", "latency", "interval", "energy", "roofline"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("status")
     previous: tuple[object, ...] | None = None

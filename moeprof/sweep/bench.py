@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from moeprof.conditioning.hold import reach_temperature
+from moeprof.conditioning.hold import Hold, HoldReport, reach_temperature
 from moeprof.conditioning.warm_up import WarmUp, warm_up
 from moeprof.errors import KernelUnsupported
 from moeprof.measure.idle import measure_idle_watts
@@ -18,7 +18,6 @@ from moeprof.sweep.settings import Settings, settings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from moeprof.conditioning.hold import Hold
     from moeprof.conditioning.settings import HoldSettings
     from moeprof.device.protocol import Device
     from moeprof.kernel.protocol import Kernel, L2State
@@ -54,6 +53,7 @@ class Bench:
     warmed: WarmUp | None = None
     idle_watts: float | None = None
     block_index: int | None = None
+    block_hold: HoldReport | None = None  # how the running block came to its temperature
 
     @property
     def _metered(self) -> Device:
@@ -76,7 +76,7 @@ class Bench:
                 self._begin_block(block, program, tell)
             hold = None
             if case.hold_celsius is not None:
-                hold = self._hold(self.settings.hold_again(case.hold_celsius), program, tell)
+                hold = self._hold_again(case.hold_celsius, program, tell)
             tell("measuring", None, None, None)
             return measure_point(
                 self._metered,
@@ -118,7 +118,9 @@ class Bench:
         """
         with self.meter.spending("conditioning"):
             found = {dtype: self.device.ceilings(dtype) for dtype in self.recipe.workload.dtypes}
-        known = {dtype: asdict(each) for dtype, each in found.items() if each is not None}
+        known: dict[str, Any] = {
+            dtype: asdict(each) for dtype, each in found.items() if each is not None
+        }
         for dtype, each in known.items():
             for speed in ("bytes_per_second", "flops_per_second"):
                 each[speed] = max(each[speed], before.get(dtype, each)[speed])
@@ -134,6 +136,7 @@ class Bench:
             "warmed": asdict(self.warmed),
             "idle_watts": self.idle_watts,
             "block_index": self.block_index,
+            "block_hold": None if self.block_hold is None else asdict(self.block_hold),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -142,6 +145,8 @@ class Bench:
         self.warmed = WarmUp(**snapshot["warmed"])
         self.idle_watts = snapshot["idle_watts"]
         self.block_index = snapshot["block_index"]
+        report = snapshot["block_hold"]
+        self.block_hold = None if report is None else HoldReport(**report)
 
     @contextmanager
     def _loaded(self, case: Case, workload: Workload) -> Iterator[tuple[MeteredProgram, str]]:
@@ -149,7 +154,8 @@ class Bench:
         if reason := kernel.refusal(workload, self.device.identity):
             raise KernelUnsupported(reason)
         l2_state = cast("L2State", case.l2_state)
-        work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.recipe.seed)
+        with self.device.translating_errors(f"binding {case.kernel} to data"):
+            work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.recipe.seed)
         program = MeteredProgram(self.device.prepare(work), self.meter)
         try:
             yield program, work.l2_state
@@ -171,12 +177,22 @@ class Bench:
 
     def _begin_block(self, block: Block, program: MeteredProgram, tell: Telling) -> None:
         """Settle at the block's temperature and measure the idle power there."""
+        self.block_hold, self.idle_watts = None, None
         if block.hold_celsius is not None:
-            self._hold(self.settings.hold(block.hold_celsius), program, tell)
-        tell("measuring idle power", None, None, None)
-        with self.meter.spending("conditioning"):
-            self.idle_watts, _ = measure_idle_watts(self._metered, self.settings.energy)
+            settings = self.settings.hold(block.hold_celsius)
+            self.block_hold = self._hold(settings, program, tell).report
+        if self.block_hold is None or self.block_hold.reached:
+            tell("measuring idle power", None, None, None)
+            with self.meter.spending("conditioning"):
+                self.idle_watts, _ = measure_idle_watts(self._metered, self.settings.energy)
         self.block_index = block.index
+
+    def _hold_again(self, hold_celsius: float, program: MeteredProgram, tell: Telling) -> Hold:
+        """Take over the block's temperature, or the block's failure to come to it."""
+        if self.block_hold is not None and not self.block_hold.reached:
+            settings = self.settings.hold(hold_celsius)
+            return Hold(self._metered, program, settings, self.block_hold)
+        return self._hold(self.settings.hold_again(hold_celsius), program, tell)
 
     def _hold(self, settings: HoldSettings, program: MeteredProgram, tell: Telling) -> Hold:
         phase = f"holding {settings.hold_celsius:g} °C"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import median
 
 _NUM_REMEMBERED = 64
 
 
 @dataclass(slots=True)
 class Pace:
-    """Entries to go, and how long the last ones took."""
+    """Entries to go, and how long the last ones took: typically, since warm-ups are rare."""
 
     num_entries_left: int
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_NUM_REMEMBERED))
@@ -25,4 +25,4 @@ class Pace:
         """Return the time left at the recent pace; None before the first entry is finished."""
         if not self._seconds:
             return None
-        return self.num_entries_left * fmean(self._seconds)
+        return self.num_entries_left * median(self._seconds)

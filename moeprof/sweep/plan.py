@@ -14,7 +14,7 @@ from moeprof.sweep.case import Case
 from moeprof.workload.routing import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from moeprof.recipe.load import LoadedRecipe
 
@@ -47,17 +47,18 @@ class Plan:
     num_sentinels: int
 
 
-def make_plan(loaded: LoadedRecipe) -> Plan:
+def make_plan(loaded: LoadedRecipe, can_run: Callable[[Case], bool] | None = None) -> Plan:
     """Order a recipe's points: blocks and the points within them shuffled by the recipe's seed.
 
     Batch sizes are dealt evenly to the blocks, so drift between blocks cannot look like a batch
-    size. A sentinel stands at both ends of every block and after every `sentinel_every` points.
+    size. A sentinel stands at both ends of every block and after every `sentinel_every` points; it is
+    a case that `can_run` says the device's kernels take (None: all of them).
     """
     recipe = loaded.recipe
     rng = np.random.default_rng([recipe.seed, 0x5EED])
     holds: tuple[float | None, ...] = recipe.conditioning.hold_celsius or (None,)
     cases = list(_cases(loaded))
-    sentinel = _sentinel(cases)
+    sentinel = _sentinel(cases, can_run)
     blocks_per_hold = min(max(1, -(-recipe.order.num_blocks // len(holds))), len(cases))
     drafts: list[tuple[float | None, list[Case]]] = []
     for hold in holds:
@@ -84,8 +85,8 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     return Plan(tuple(blocks), sentinel, num_points, num_sentinels)
 
 
-def _sentinel(cases: list[Case]) -> Case:
-    """Return the case nearest to the middle of the recipe that a batch can be drawn for.
+def _sentinel(cases: list[Case], can_run: Callable[[Case], bool] | None) -> Case:
+    """Return the case nearest to the middle of the recipe that can be drawn and run.
 
     One with few ranks, so that measuring it again and again stays cheap.
     """
@@ -93,7 +94,10 @@ def _sentinel(cases: list[Case]) -> Case:
     nearest = sorted(
         range(len(cases)), key=lambda index: (cases[index].ep_size, abs(index - middle))
     )
-    return cases[next((index for index in nearest if _can_be_drawn(cases[index])), middle)]
+    for index in nearest:
+        if _can_be_drawn(cases[index]) and (can_run is None or can_run(cases[index])):
+            return cases[index]
+    return cases[middle]
 
 
 def _can_be_drawn(case: Case) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
+from moeprof.conditioning.thermometer import read_die
 from moeprof.dataset.drift import sentinel_drift_fraction, sentinel_spread_fraction
 from moeprof.dataset.read import read_measurements
 from moeprof.dataset.store import RunWriter, open_run
 from moeprof.errors import ConditioningError, DeviceLost
 from moeprof.kernel.registry import open_kernel
 from moeprof.sweep.bench import Bench
+from moeprof.sweep.case import rank_groups
 from moeprof.sweep.describe import describe_run
 from moeprof.sweep.events import SweepEnded, SweepStarted
 from moeprof.sweep.loop import Loop
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moeprof.device.protocol import Device
+    from moeprof.kernel.protocol import Kernel
     from moeprof.recipe.load import LoadedRecipe
+    from moeprof.sweep.case import Case
     from moeprof.sweep.events import Observer
 
 
@@ -46,16 +51,19 @@ def run_sweep(
     Raises ConditioningError where no temperature can be held on this device, DatasetError where
     `out` cannot be read or written, WorkloadError for an unknown kernel.
     """
+    started_seconds = device.now()
     _refuse_impossible_holds(loaded, device)
     kernels = {name: open_kernel(name, device) for name in loaded.recipe.workload.kernels}
-    plan = make_plan(loaded)
+    plan = make_plan(loaded, partial(_can_run, kernels, device, loaded.recipe.seed))
     record = describe_run(loaded, device, kernels)
     meter = Meter(device.now, stop_requested)
     bench = Bench(device, kernels, meter, loaded.recipe)
     with open_run(out, record) as writer:
         if writer.last_snapshot is not None:
+            # A simulated device takes its time line over from the run that was killed.
+            spent_seconds = device.now() - started_seconds
             bench.restore(writer.last_snapshot)
-        started_seconds = device.now()
+            started_seconds = device.now() - spent_seconds
         loop = Loop(plan, bench, writer, observer)
         observer.started(
             SweepStarted(
@@ -68,10 +76,10 @@ def run_sweep(
                 num_finished=loop.num_skipped,
             )
         )
-        _annotate(writer, bench)
         lost: str | None = None
         interrupted = False
         try:
+            _annotate(writer, bench)
             loop.measure_all()
         except Interrupted:
             interrupted = True
@@ -79,7 +87,7 @@ def run_sweep(
             lost = error.message
         if lost is None:
             _annotate(writer, bench)
-        wall_seconds = device.now() - started_seconds
+    wall_seconds = device.now() - started_seconds
     table = read_measurements(out, run_id=record.run_id)
     roles, statuses = table["role"].to_pylist(), table["status"].to_pylist()
     counted = [status for role, status in zip(roles, statuses, strict=True) if role == "point"]
@@ -106,7 +114,7 @@ def _refuse_impossible_holds(loaded: LoadedRecipe, device: Device) -> None:
     holds = loaded.recipe.conditioning.hold_celsius
     if not holds:
         return
-    state = device.state()
+    state = read_die(device)
     if state.die_celsius is None:
         reason = state.absent.get("die_celsius", "it has no die temperature sensor")
         raise ConditioningError(
@@ -114,6 +122,12 @@ def _refuse_impossible_holds(loaded: LoadedRecipe, device: Device) -> None:
             f"{device.identity.name} gives no die temperature: {reason}",
             hint="Remove conditioning.hold_celsius, or choose a device that has a sensor.",
         )
+
+
+def _can_run(kernels: dict[str, Kernel], device: Device, seed: int, case: Case) -> bool:
+    groups = rank_groups(case, seed=seed)
+    kernel = kernels[case.kernel]
+    return any(kernel.refusal(group.workload, device.identity) is None for group in groups)
 
 
 def _annotate(writer: RunWriter, bench: Bench) -> None:

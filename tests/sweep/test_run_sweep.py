@@ -254,3 +254,27 @@ def test_the_observer_hears_of_every_step(tmp_path: Path) -> None:
     assert any(event.interval is not None for event in watcher.told)
     assert any(event.remaining_seconds for event in watcher.told)
     assert len(watcher.ends) == 1
+
+
+def test_a_block_that_did_not_settle_says_so_in_every_row(tmp_path: Path) -> None:
+    text = RECIPE.replace(
+        "warm_up_seconds = 20", "warm_up_seconds = 0\nhold_celsius = [38]\nhold_seconds_max = 20"
+    )
+    sweep(recipe(tmp_path, text), tmp_path / "out")
+
+    rows = [r for r in read_measurements(tmp_path / "out").to_pylist() if r["latency_seconds"]]
+    assert {row["status"] for row in rows} == {"temperature_not_reached"}
+    assert {row["idle_watts"] for row in rows} == {None}
+
+
+def test_the_sentinel_is_one_that_the_kernels_take(tmp_path: Path) -> None:
+    text = RECIPE.replace("[workload]", '[workload]\ndtypes = ["fp8", "bf16"]').replace(
+        'models = ["mixtral-8x7b"]', 'models = ["tiny"]'
+    )
+    card = gpu("a100-sxm-80gb")
+    a100 = SimulatedDevice(card, truth_of(card), seed=2)
+
+    ended = run_sweep(recipe(tmp_path, text), a100, tmp_path / "out", observer=Watcher())
+
+    assert "fp8" not in card.peak_flops_per_second
+    assert ended.sentinel_spread_fraction is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from moeprof.errors import (
 from moeprof.hardware import catalogue
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from moeprof.device.protocol import EnergyCounter, Work
     from moeprof.hardware.gpu import GPU
     from moeprof.record import DeviceState
@@ -107,6 +110,11 @@ class SimulatedDevice:
         if flops_per_second is None:
             return None
         return Ceilings(self._gpu.memory_bytes_per_second, flops_per_second, "datasheet")
+
+    def translating_errors(self, doing: str) -> AbstractContextManager[None]:
+        """Change nothing: a simulated device has no vendor."""
+        del doing
+        return nullcontext()
 
     def prepare(self, work: Work) -> SimulatedProgram:
         """Price simulated work, which takes no virtual time.

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+from fakes import FakeDevice, FakeProgram
+
+from moeprof.conditioning.hold import reach_temperature
+from moeprof.conditioning.settings import HoldSettings
+from moeprof.measure.energy import measure_energy
+from moeprof.measure.idle import measure_idle_watts
+from moeprof.measure.settings import EnergySettings
+
+JOULES_PER_LAUNCH = 300 * 100e-6
+
+
+def test_energy_is_joules_per_launch_under_continuous_load() -> None:
+    device = FakeDevice()
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.per_launch is not None
+    assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
+    assert energy.per_launch.low <= JOULES_PER_LAUNCH <= energy.per_launch.high
+    assert energy.average_watts == pytest.approx(300, rel=0.01)
+    assert energy.source == "simulated"
+
+
+@pytest.mark.parametrize("tick_seconds", [0.001, 0.02, 0.1, 0.33])
+def test_the_counters_own_period_is_found(tick_seconds: float) -> None:
+    device = FakeDevice(tick_seconds=tick_seconds)
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.per_launch is not None
+    assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
+
+
+def test_a_counter_slower_than_the_window_gives_no_energy_but_the_reason() -> None:
+    device = FakeDevice(tick_seconds=10.0)
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.per_launch is None
+    assert energy.average_watts is None
+    assert "moved only" in (energy.absent_reason or "")
+
+
+def test_a_window_too_short_for_the_declared_error_gives_the_reason() -> None:
+    device = FakeDevice()
+    settings = EnergySettings(
+        relative_error_fraction=1e-5, window_seconds_min=0.5, window_seconds_max=1.0
+    )
+    energy = measure_energy(device, FakeProgram(device), settings, None)
+
+    assert energy.per_launch is None
+    assert "was asked" in (energy.absent_reason or "")
+
+
+def test_without_a_counter_there_is_the_devices_reason() -> None:
+    device = FakeDevice(energy_absent_reason="this card counts no energy")
+    device.energy_counter = None
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.absent_reason == "this card counts no energy"
+    assert measure_idle_watts(device, EnergySettings()) == (None, "this card counts no energy")
+
+
+def test_energy_that_is_not_asked_for_takes_no_time() -> None:
+    device = FakeDevice()
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(enabled=False), None)
+
+    assert energy.per_launch is None
+    assert energy.absent_reason
+    assert device.seconds == 0
+
+
+def test_a_counter_that_is_reset_costs_the_window_and_not_the_result() -> None:
+    class ResettingDevice(FakeDevice):
+        def pass_time(self, seconds: float, *, loaded: bool) -> None:
+            before = self.seconds
+            super().pass_time(seconds, loaded=loaded)
+            if before < 0.55 <= self.seconds:
+                self.joules = 0.0
+                self.shown_joules = 0.0
+
+    device = ResettingDevice()
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.per_launch is not None
+    assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
+
+
+def test_failed_reads_are_passed_over() -> None:
+    device = FakeDevice()
+    counter = device.energy_counter
+    assert counter is not None
+    honest, reads = counter.read, iter(range(10**6))
+    counter.read = lambda: None if next(reads) % 5 == 0 else honest()  # type: ignore[method-assign]
+    energy = measure_energy(device, FakeProgram(device), EnergySettings(), None)
+
+    assert energy.per_launch is not None
+    assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
+
+
+def test_a_held_die_stays_near_its_temperature_while_energy_is_measured() -> None:
+    device = FakeDevice(time_constant_seconds=10)
+    program = FakeProgram(device)
+    hold = reach_temperature(device, program, HoldSettings(45))
+    energy = measure_energy(device, program, EnergySettings(), hold)
+
+    assert energy.per_launch is not None
+    assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
+    assert device.celsius < 47
+
+
+def test_idle_power_is_measured_asleep() -> None:
+    device = FakeDevice()
+    FakeProgram(device).run(1.0)
+    watts, reason = measure_idle_watts(device, EnergySettings())
+
+    assert watts == pytest.approx(80, rel=0.01)
+    assert reason is None
