@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from moeprof import __version__
-from moeprof.errors import ExitCode, MoeprofError
+from moeprof.errors import MoeprofError
 
 app = typer.Typer(
     name="moeprof",
@@ -91,6 +91,3 @@ def main() -> None:
         if error.hint:
             sys.stderr.write(f"hint: {error.hint}\n")
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command goes on from here\n")
-        sys.exit(int(ExitCode.INTERRUPTED))

@@ -92,6 +92,12 @@ class ConditioningError(MoeprofError):
     exit_code = ExitCode.CONDITIONING
 
 
+class StoppedAtOnce(MoeprofError):  # noqa: N818 - what the user asked for
+    """The user has asked twice to stop."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class DatasetError(MoeprofError):
     """A dataset folder is unreadable, unwritable, damaged, or of a newer schema."""
 

@@ -99,8 +99,8 @@ class Interval:
 
     @property
     def relative_half_width_fraction(self) -> float:
-        """Half the width over the estimate; infinite for an estimate of 0."""
-        if self.estimate == 0:
+        """Half the width over the estimate; infinite where nothing is claimed with confidence."""
+        if self.estimate == 0 or self.confidence <= 0:
             return float("inf")
         return (self.high - self.low) / 2 / abs(self.estimate)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -149,6 +150,51 @@ def test_an_unknown_kernel_is_answered_with_the_known_ones(tmp_path: Path) -> No
 
     assert done.returncode == ExitCode.INPUT
     assert "torch-loop" in done.stderr
+
+
+def test_a_run_whose_record_is_missing_is_told_and_not_passed_over(tmp_path: Path) -> None:
+    sweep_json(tmp_path / "out")
+    for record in (tmp_path / "out").glob("run-*.json"):
+        record.unlink()
+
+    done = moeprof("report", tmp_path / "out")
+
+    assert done.returncode == ExitCode.DATASET
+    assert "is missing" in done.stderr
+    assert sweep_json(tmp_path / "out")["num_measured"] == 0
+
+
+def test_samples_that_are_damaged_are_told_before_anything_is_measured(tmp_path: Path) -> None:
+    sweep_json(tmp_path / "out")
+    (part,) = (tmp_path / "out" / "samples").glob("*.parquet")
+    part.write_bytes(b"garbage" * 1000)
+
+    done = moeprof("sweep", "ci-smoke", "--out", tmp_path / "out", "--device", "sim:h200-sxm")
+
+    assert done.returncode == ExitCode.DATASET
+    assert part.name in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_the_command_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "moeprof", "sweep", "ci-smoke", "--out", tmp_path / "out"]
+    sweep = subprocess.Popen(
+        [*command, "--device", "sim:h200-sxm"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert sweep.stderr is not None
+    for line in sweep.stderr:
+        if re.match(r"\[[1-9]", line):
+            sweep.send_signal(signal.SIGINT)
+            break
+    out, _ = sweep.communicate()
+
+    assert sweep.returncode == ExitCode.INTERRUPTED
+    assert f"to go on from here: moeprof sweep ci-smoke --out {tmp_path / 'out'}" in out
+    resumed = sweep_json(tmp_path / "out")
+    assert resumed["num_skipped"] >= 1
+    assert resumed["num_measured"] + resumed["num_skipped"] == resumed["num_points"]
 
 
 def test_doctor_says_yes_or_no_and_why() -> None:

@@ -33,7 +33,7 @@ COLUMN_SUFFIXES = ("_ci_low", "_ci_high", "_p10", "_p90", "_p99")
 
 def names_a_unit(name: str) -> bool:
     words = name.strip("_")
-    for suffix in (*COLUMN_SUFFIXES, "_min", "_max", "_start", "_end"):
+    for suffix in (*COLUMN_SUFFIXES, "_min", "_max", "_start", "_end", "_drift_corrected"):
         words = words.removesuffix(suffix)
     return words in PURE or any(
         words.endswith(unit) or f"{unit}_per_" in words or words == unit.strip("_")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from moeprof.dataset import files
 from moeprof.dataset.parts import JOURNAL_FOLDER
-from moeprof.dataset.schema import SCHEMA_VERSION, Columns, Key, check_version, to_keys
+from moeprof.dataset.schema import (
+    MEASUREMENTS,
+    SAMPLES,
+    SCHEMA_VERSION,
+    Columns,
+    Key,
+    check_version,
+    to_keys,
+    to_table,
+)
 from moeprof.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -165,9 +174,14 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
 def _step(document: dict[str, Any] | None) -> Step | None:
     if document is None or document.keys() != {"rows", "samples", "snapshot"}:
         return None
-    rows = document["rows"]
-    rows[_TIME] = [datetime.fromisoformat(text) for text in rows[_TIME]]
-    return Step(rows, document["samples"], document["snapshot"])
+    rows, samples = document["rows"], document["samples"]
+    try:
+        rows[_TIME] = [datetime.fromisoformat(text) for text in rows[_TIME]]
+        to_table(rows, MEASUREMENTS)
+        to_table(samples, SAMPLES)
+    except (KeyError, TypeError, ValueError, AttributeError, DatasetError):
+        return None
+    return Step(rows, samples, document["snapshot"])
 
 
 def _damaged(path: Path, number: int) -> DatasetError:

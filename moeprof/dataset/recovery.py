@@ -15,11 +15,12 @@ from moeprof.dataset.parts import (
     part_paths,
     read_part,
 )
-from moeprof.dataset.schema import KEY_COLUMNS, MEASUREMENTS, Key, to_keys
+from moeprof.dataset.schema import KEY_COLUMNS, MEASUREMENTS, SAMPLES, Key, to_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SAMPLE_KEYS: Final = pa.schema([SAMPLES.field("sample_index")])
 _KEYS: Final = pa.schema([MEASUREMENTS.field(name) for name in KEY_COLUMNS])
 
 
@@ -38,7 +39,7 @@ def recover(folder: Path, run_id: str) -> Written:
     the user has moved the measurements away to have them measured again.
 
     Raises:
-        DatasetError: a part of the run's measurements is damaged or of a newer schema.
+        DatasetError: a part of the run is damaged or of a newer schema.
         OSError: samples cannot be removed.
 
     """
@@ -47,6 +48,8 @@ def recover(folder: Path, run_id: str) -> Written:
     for path in part_paths(measurements, run_id):
         keys.update(to_keys(read_part(path, _KEYS).to_pydict()))
     for path in part_paths(folder / SAMPLES_FOLDER, run_id):
-        if not (measurements / path.name).exists():
+        if (measurements / path.name).exists():
+            read_part(path, _SAMPLE_KEYS)
+        else:
             files.remove(path)
     return Written(frozenset(keys), next_number(measurements, run_id))

@@ -116,17 +116,18 @@ def _condition(condition: Condition | None) -> Row:
 def _latency(latency: Latency | None) -> Row:
     if latency is None:
         return dict.fromkeys(_LATENCY)
+    claimed = latency.median.confidence > 0  # one sample has no interval
     return {
         "latency_seconds": latency.median.estimate,
-        "latency_seconds_ci_low": latency.median.low,
-        "latency_seconds_ci_high": latency.median.high,
+        "latency_seconds_ci_low": latency.median.low if claimed else None,
+        "latency_seconds_ci_high": latency.median.high if claimed else None,
         "latency_seconds_p10": latency.p10_seconds,
         "latency_seconds_p90": latency.p90_seconds,
         "latency_seconds_p99": latency.p99_seconds,
         "num_samples": len(latency.samples),
         "num_launches": latency.num_launches,
         "num_rejected": latency.num_rejected,
-        "confidence": latency.median.confidence,
+        "confidence": latency.median.confidence if claimed else None,
     }
 
 

@@ -60,6 +60,9 @@ def read_run(path: Path) -> RunRecord:
     if not isinstance(document, dict):
         raise _damaged(path, f"must be a JSON object, got {type(document).__name__}")
     check_version(document.pop("schema_version", None), path)
+    for name in ("recipe", "versions", "device", "limits", "notes"):
+        if not isinstance(document.get(name), dict):
+            raise _damaged(path, f"{name} must be a JSON object, got {document.get(name)!r}")
     try:
         return RunRecord(**{**document, "device": DeviceIdentity(**document["device"])})
     except (KeyError, TypeError) as error:

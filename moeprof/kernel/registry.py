@@ -34,13 +34,23 @@ def open_kernel(name: str, device: Device) -> Kernel:
         WorkloadError: there is no such kernel.
 
     """
+    check_name(name)
+    return SimulatedKernel(name) if device.identity.simulated else load_kernel(name)
+
+
+def check_name(name: str) -> None:
+    """Return if there is a kernel of this name, without importing it.
+
+    Raises:
+        WorkloadError: there is none.
+
+    """
     if name not in kernel_names():
         near = get_close_matches(name, kernel_names()) or kernel_names()
         raise WorkloadError(
             f"kernel {name!r} is not known; did you mean {' or '.join(near)}?",
             hint=f"Packages add kernels through the entry-point group {ENTRY_POINT_GROUP}.",
         )
-    return SimulatedKernel(name) if device.identity.simulated else load_kernel(name)
 
 
 def load_kernel(name: str) -> Kernel:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LOOK_GROWTH_FRACTION = 0.4  # few looks, so that stopping at the first narrow one costs little
 _INDEPENDENT_SAMPLES_MIN = 40
 _WIDENING = 1.03  # pays for the looks
+_WIDENING_DEPENDENT = 1.05  # and for a dependence that looks weaker than it is
 _DEGREES_PER_INDEPENDENT_SAMPLE = 0.25  # the dependence itself is estimated: Student's t
 _DEPENDENT_FROM = 1.3
 
@@ -84,11 +85,11 @@ def _interval(values: NDArray[np.float64], per_independent: float, confidence: f
     ordered = np.sort(values)
     num_independent = num_values / per_independent
     tail = (1 + confidence) / 2
-    quantile = float(ndtri(tail))
+    quantile, widening = float(ndtri(tail)), _WIDENING
     if per_independent > _DEPENDENT_FROM:
         degrees = max(2.0, _DEGREES_PER_INDEPENDENT_SAMPLE * num_independent)
-        quantile = float(stdtrit(degrees, tail))
-    half_ranks = _WIDENING * quantile * math.sqrt(num_values * per_independent) / 2
+        quantile, widening = float(stdtrit(degrees, tail)), _WIDENING_DEPENDENT
+    half_ranks = widening * quantile * math.sqrt(num_values * per_independent) / 2
     middle = (num_values - 1) / 2
     if half_ranks > middle:
         # Both extremes miss the median only if all samples fall on one side of it.

@@ -81,6 +81,12 @@ def _verdict(
         return status, detail
     if readings.ended_by is None:
         return Status.OK, None
+    if latency.median.confidence < stopping.confidence:
+        detail = (
+            f"{len(latency.samples)} samples are too few for an interval with confidence "
+            f"{stopping.confidence:g}; ended by {readings.ended_by}"
+        )
+        return Status.IMPRECISE, detail
     detail = (
         f"half the interval is {100 * latency.median.relative_half_width_fraction:.2g} % of the "
         f"median, {100 * stopping.relative_half_width_fraction:g} % was asked; "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# Far beyond any decode batch; more would be a slip of the finger that fills the memory.
+NUM_TOKENS_MAX = 131_072
 _RANGE = re.compile(r"\s*(\d+)\s*\.\.\s*(\d+)\s*")
 _NUMBER = re.compile(r"\s*\d+\s*")
 
@@ -36,6 +38,8 @@ def _expand_one(part: object) -> range:
 def _checked(first: int, last: int, written: object) -> range:
     if first < 1:
         raise ValueError(f"must be at least 1, got {written!r}")
+    if last > NUM_TOKENS_MAX:
+        raise ValueError(f"must be at most {NUM_TOKENS_MAX}, got {written!r}")
     if last < first:
         raise ValueError(f"must be a range from low to high, got {written!r}")
     return range(first, last + 1)

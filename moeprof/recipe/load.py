@@ -52,6 +52,8 @@ def find_recipe(name_or_path: str) -> Path:
     # `recipes/quickstart.toml` is also found from outside a checkout.
     if path.parent in {Path(), Path("recipes")} and shipped.is_file():
         return shipped
+    if path.is_dir():
+        raise RecipeError(f"{name_or_path}: is a folder, and must be a recipe file")
     near = get_close_matches(path.stem, recipe_names(), n=2, cutoff=0.5) or recipe_names()
     raise RecipeError(
         f"{name_or_path}: there is no such recipe file",
@@ -65,7 +67,7 @@ def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
     Raises RecipeError naming the file, the key, what was found and what would be right.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         written = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error

@@ -36,9 +36,9 @@ class LayerSection(Strict):
     """One MoE layer given by its sizes instead of a model's name."""
 
     name: Annotated[str, Field(min_length=1)]
-    hidden_size: Count
-    expert_size: Count
-    num_experts: Count
+    hidden_size: Annotated[int, Field(ge=1, le=2**20)]
+    expert_size: Annotated[int, Field(ge=1, le=2**20)]
+    num_experts: Annotated[int, Field(ge=1, le=4096)]
     top_k: Count
 
     @model_validator(mode="after")
@@ -63,6 +63,15 @@ class PlacementSection(Strict):
     num_replicas: Annotated[int, Field(ge=0)] = 0
     num_nodes: Count = 1
     num_groups: Count = 1
+
+    @model_validator(mode="after")
+    def _meant(self) -> PlacementSection:
+        if self.strategy != "eplb" and (self.num_nodes, self.num_groups) != (1, 1):
+            raise ValueError(
+                "num_nodes and num_groups mean something to the strategy eplb only, "
+                f"got them with {self.strategy}"
+            )
+        return self
 
     def __str__(self) -> str:
         """Return the text that stands in the dataset's `placement` column."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from moeprof.dataset.read import read_measurements, read_runs
 from moeprof.device.capabilities import capabilities
 from moeprof.device.registry import open_device
-from moeprof.errors import ExitCode
+from moeprof.errors import DatasetError, ExitCode, StoppedAtOnce
 from moeprof.kernel.capabilities import capabilities as kernel_capabilities
 from moeprof.recipe.load import find_recipe, load_recipe
 from moeprof.report import human
@@ -22,6 +22,7 @@ from moeprof.report.live import LivePanel
 from moeprof.report.results import step_lines
 from moeprof.report.summary import summary_lines
 from moeprof.report.table import tables
+from moeprof.sweep.kernels import check_kernels
 from moeprof.sweep.plan import make_plan
 from moeprof.sweep.run import run_sweep
 from moeprof.sweep.stop import stop_on_signals
@@ -64,6 +65,7 @@ def show_doctor(*, as_json: bool) -> ExitCode:
 def show_plan(recipe: str, *, seed: int | None, as_json: bool) -> ExitCode:
     """Print how many points a recipe has and in what order they would be measured."""
     loaded = load_recipe(find_recipe(recipe), seed=seed)
+    check_kernels(loaded)
     plan = make_plan(loaded)
     blocks = [
         {"hold_celsius": block.hold_celsius, "num_entries": len(block.entries)}
@@ -98,12 +100,20 @@ def show_sweep(
     loaded = load_recipe(find_recipe(recipe), seed=seed)
     errors = _console(sys.stderr)
     observer = LivePanel(errors) if errors.is_terminal and not as_json else PlainLines(errors)
-    with stop_on_signals() as stop_requested, observer:
-        device = open_device(selector, seed=loaded.recipe.seed)
-        try:
-            ended = run_sweep(loaded, device, out, observer=observer, stop_requested=stop_requested)
-        finally:
-            device.close()
+    try:
+        with stop_on_signals() as stop_requested, observer:
+            device = open_device(selector, seed=loaded.recipe.seed)
+            try:
+                ended = run_sweep(
+                    loaded, device, out, observer=observer, stop_requested=stop_requested
+                )
+            finally:
+                device.close()
+    except KeyboardInterrupt as order:
+        raise StoppedAtOnce(
+            "interrupted twice: stopped at once",
+            hint="Nothing that was finished is lost: the same command goes on from here.",
+        ) from order
     if as_json:
         _print_json(_sweep_document(ended))
     else:
@@ -117,6 +127,7 @@ def show_sweep(
 def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
     """Print the table of every run that a dataset holds."""
     runs = read_runs(path)
+    _refuse_nameless(path, {run.run_id for run in runs})
     if as_json:
         lines = [asdict(line) for run in runs for line in _lines(path, run.run_id)]
         _print_json({"out": str(path), "runs": [run.run_id for run in runs], "steps": lines})
@@ -126,6 +137,15 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
         console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device.name}")
         _print_tables(console, path, run_id=run.run_id, every_row=every_row)
     return ExitCode.DONE
+
+
+def _refuse_nameless(path: Path, known: set[str]) -> None:
+    found = set(read_measurements(path)["run_id"].to_pylist())
+    if nameless := sorted(found - known):
+        raise DatasetError(
+            f"{path}: the record of run {nameless[0]} is missing: run-{nameless[0]}.json",
+            hint="The sweep command that measured it writes it anew, and measures nothing again.",
+        )
 
 
 def _sweep_document(ended: SweepEnded) -> dict[str, Any]:

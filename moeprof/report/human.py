@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _JOULES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
 _LARGE = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -50,7 +52,9 @@ def percent(fraction: float | None, *, digits: int = 0) -> str:
 
 def plus_minus(fraction: float | None) -> str:
     """Return a relative half width such as `±0.8 %`."""
-    return ABSENT if fraction is None else f"±{fraction * 100:.1f} %"
+    if fraction is None or not math.isfinite(fraction):
+        return ABSENT
+    return f"±{fraction * 100:.1f} %"
 
 
 def celsius(value: float | None) -> str:

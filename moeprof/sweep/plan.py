@@ -51,8 +51,8 @@ def make_plan(loaded: LoadedRecipe, can_run: Callable[[Case], bool] | None = Non
     """Order a recipe's points: blocks and the points within them shuffled by the recipe's seed.
 
     Batch sizes are dealt evenly to the blocks, so drift between blocks cannot look like a batch
-    size. A sentinel stands at both ends of every block and after every `sentinel_every` points; it is
-    a case that `can_run` says the device's kernels take (None: all of them).
+    size. A sentinel stands at both ends of every block and after every `sentinel_every` points; it
+    is a case that `can_run` says the device's kernels take (None: all of them).
     """
     recipe = loaded.recipe
     rng = np.random.default_rng([recipe.seed, 0x5EED])

@@ -11,11 +11,11 @@ from moeprof.dataset.drift import sentinel_drift_fraction, sentinel_spread_fract
 from moeprof.dataset.read import read_measurements
 from moeprof.dataset.store import RunWriter, open_run
 from moeprof.errors import ConditioningError, DeviceLost
-from moeprof.kernel.registry import open_kernel
 from moeprof.sweep.bench import Bench
 from moeprof.sweep.case import rank_groups
 from moeprof.sweep.describe import describe_run
 from moeprof.sweep.events import SweepEnded, SweepStarted
+from moeprof.sweep.kernels import open_kernels
 from moeprof.sweep.loop import Loop
 from moeprof.sweep.meter import Interrupted, Meter
 from moeprof.sweep.plan import make_plan
@@ -49,11 +49,11 @@ def run_sweep(
     was finished is written.
 
     Raises ConditioningError where no temperature can be held on this device, DatasetError where
-    `out` cannot be read or written, WorkloadError for an unknown kernel.
+    `out` cannot be read or written, RecipeError for an unknown kernel.
     """
     started_seconds = device.now()
     _refuse_impossible_holds(loaded, device)
-    kernels = {name: open_kernel(name, device) for name in loaded.recipe.workload.kernels}
+    kernels = open_kernels(loaded, device)
     plan = make_plan(loaded, partial(_can_run, kernels, device, loaded.recipe.seed))
     record = describe_run(loaded, device, kernels)
     meter = Meter(device.now, stop_requested)

@@ -24,3 +24,9 @@ def test_numbers_ranges_and_lists_are_batch_sizes(written: object, sizes: tuple[
 def test_what_is_no_batch_size_is_refused_in_words(written: object) -> None:
     with pytest.raises(ValueError, match="must"):
         expand(written)
+
+
+@pytest.mark.parametrize("written", [10**12, "1..1000000000000"])
+def test_a_slip_of_the_finger_is_refused_before_it_fills_the_memory(written: object) -> None:
+    with pytest.raises(ValueError, match="at most 131072"):
+        expand(written)

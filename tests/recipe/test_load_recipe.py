@@ -79,6 +79,8 @@ def test_a_seed_given_replaces_the_recipes_own(tmp_path: Path) -> None:
         ("seconds_max = 2.0", "seconds_max = nan", "finite number"),
         ("seconds_max = 2.0", "num_samples_min = 30_000", "num_samples_min must not exceed"),
         ('models = ["mixtral-8x7b"]', "", "at least one of `models` and `layers`"),
+        ('"uniform", "active:2"', '"uniform", "uniform"', "must not name one choice twice"),
+        ("num_ranks = 2", "num_ranks = 2\nnum_nodes = 2", "eplb only"),
         ('name = "good"', "", "name: is missing"),
         ('name = "good"', "name = ", "is not valid TOML"),
     ],

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pytest
 from dataset.examples import WORKLOAD, identity, outcome
 
 from moeprof.dataset.row import measurement_row
 from moeprof.dataset.schema import MEASUREMENTS, to_columns, to_table
 from moeprof.report.results import StepLine, step_lines
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CEILINGS = {
     WORKLOAD.weight_dtype: {"bytes_per_second": 1e12, "flops_per_second": 1e15},
