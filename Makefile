@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
 
-.PHONY: help install demo test check lint types contracts wheel bench clean
+.PHONY: help install demo test slow check lint types contracts wheel bench clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,10 @@ demo: install  ## measure a scaled Mixtral layer on this machine and print the t
 	$(BIN)/moeprof sweep recipes/quickstart.toml --out $(DEMO)
 
 test: install  ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not slow"
+
+slow: install  ## run the tests that take minutes: fifty kills of a sweep
+	$(BIN)/python -m pytest -q -m slow
 
 check: lint types contracts wheel  ## lint, types, import contracts and the wheel test
 

@@ -110,3 +110,10 @@ def test_the_example_recipe_is_valid_and_shows_every_key_with_its_default(tmp_pa
                 assert value == field.default or key in ("seed", "num_ranks"), key
 
     check(recipe, "")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_that_a_document_shows_is_there(name: str) -> None:
+    document = ROOT / name
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).is_file(), target

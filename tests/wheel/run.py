@@ -11,7 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What the tests read besides the installed package.
-BESIDE = ("tests", "pyproject.toml", "README.md", "Makefile", "CHANGELOG.md", "docs")
+BESIDE = (
+    "tests",
+    "pyproject.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "Makefile",
+    "docs",
+)
 
 
 def run(*command: str | Path, cwd: Path) -> None:
