@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
-from moeprof.conditioning.warm_up_verdict import verdict
+from moeprof.conditioning.warm_up_verdict import WarmUpLog, verdict
 
 if TYPE_CHECKING:
     from moeprof.conditioning.settings import WarmUpSettings
@@ -39,15 +39,6 @@ class WarmUp:
     steady: bool | None
     steady_after_seconds: float | None
     detail: str
-
-
-@dataclass(slots=True)
-class WarmUpLog:
-    """Series of (seconds since the start, value) of what a warm-up watches."""
-
-    celsius: list[tuple[float, float]] = field(default_factory=list)
-    clocks_hertz: list[tuple[float, float]] = field(default_factory=list)
-    latencies_seconds: list[tuple[float, float]] = field(default_factory=list)
 
 
 def warm_up(

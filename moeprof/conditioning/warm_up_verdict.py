@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moeprof.conditioning.settings import WarmUpSettings
-    from moeprof.conditioning.warm_up import WarmUpLog
 
 _SECONDS_PER_MINUTE = 60.0
 _TESTED_FRACTION = 1 / 3  # of the warm-up: its end
@@ -25,6 +25,15 @@ _SLOWEST_NODE_SECONDS = 300.0
 
 Series = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 Finding = tuple[bool, float, str]  # steady, since which second, in words
+
+
+@dataclass(slots=True)
+class WarmUpLog:
+    """Series of (seconds since the start, value) of what a warm-up watches."""
+
+    celsius: list[tuple[float, float]] = field(default_factory=list)
+    clocks_hertz: list[tuple[float, float]] = field(default_factory=list)
+    latencies_seconds: list[tuple[float, float]] = field(default_factory=list)
 
 
 def verdict(log: WarmUpLog, settings: WarmUpSettings) -> tuple[bool | None, float | None, str]:
