@@ -87,8 +87,15 @@ def _verdict(
             f"{stopping.confidence:g}; ended by {readings.ended_by}"
         )
         return Status.IMPRECISE, detail
+    half_fraction = latency.median.relative_half_width_fraction
+    if half_fraction <= stopping.relative_half_width_fraction:
+        detail = (
+            f"{len(latency.samples)} samples that depend on each other are too few to trust their "
+            f"interval; ended by {readings.ended_by}"
+        )
+        return Status.IMPRECISE, detail
     detail = (
-        f"half the interval is {100 * latency.median.relative_half_width_fraction:.2g} % of the "
+        f"half the interval is {100 * half_fraction:.2g} % of the "
         f"median, {100 * stopping.relative_half_width_fraction:g} % was asked; "
         f"ended by {readings.ended_by}"
     )

@@ -126,7 +126,9 @@ def _facts(event: ProgressEvent) -> list[tuple[str, str]]:
 
 
 def _device_words(state: DeviceState, hold_celsius: float | None) -> str:
-    words = [human.celsius(state.die_celsius) if state.die_celsius is not None else "no °C"]
+    words = [
+        human.celsius(state.die_celsius) if state.die_celsius is not None else "no thermometer"
+    ]
     if hold_celsius is not None:
         words[0] += f" (set {human.celsius(hold_celsius)})"
     words.append(human.quantity(state.sm_clock_hertz, "Hz"))

@@ -156,7 +156,8 @@ class Bench:
         l2_state = cast("L2State", case.l2_state)
         with self.device.translating_errors(f"binding {case.kernel} to data"):
             work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.recipe.seed)
-        program = MeteredProgram(self.device.prepare(work), self.meter)
+        with self.meter.spending("first launches"):
+            program = MeteredProgram(self.device.prepare(work), self.meter)
         try:
             yield program, work.l2_state
         finally:

@@ -254,6 +254,7 @@ def test_the_observer_hears_of_every_step(tmp_path: Path) -> None:
     assert any(event.interval is not None for event in watcher.told)
     assert any(event.remaining_seconds for event in watcher.told)
     assert len(watcher.ends) == 1
+    assert set(watcher.ends[0].spent_seconds) <= {"conditioning", "first launches", "launches"}
 
 
 def test_a_block_that_did_not_settle_says_so_in_every_row(tmp_path: Path) -> None:
