@@ -50,9 +50,12 @@ def _table(lines: list[StepLine]) -> Table:
     for title in ("batch", "active", "FLOPs", "latency", "interval", "energy", "roofline"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("status")
+    # A rule under every single row would hide what belongs together.
+    by_pattern = len({line.batch_size for line in lines}) > 1
     previous: tuple[object, ...] | None = None
     for line in lines:
-        group = (line.hold_celsius, line.kernel, line.routing_pattern)
+        pattern = line.routing_pattern if by_pattern else None
+        group = (line.hold_celsius, line.kernel, pattern)
         if previous is not None and group != previous:
             table.add_section()
         previous = group
