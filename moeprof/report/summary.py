@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from moeprof.record import Status
 from moeprof.report import human
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def summary_lines(
         counts += f", {remaining} to go"
     statuses = ", ".join(f"{number} {status}" for status, number in ended.statuses.items())
     yield f"{counts} ({statuses or 'none'}) in {human.duration(ended.wall_seconds)}"
+    if ended.statuses.get(Status.IMPRECISE, 0) * 2 > sum(ended.statuses.values()):
+        yield "most intervals are too wide: is something else running on this device? Stop it, or"
+        yield "give points more time with stopping.seconds_max, and sweep into another folder"
     if ended.sentinel_spread_fraction is None:
         yield "drift is not known: no sentinel was measured twice"
     else:

@@ -43,6 +43,13 @@ def test_a_finished_sweep_says_what_to_type_next() -> None:
     assert "to go" not in words(done)
 
 
+def test_a_busy_machine_is_told_by_its_wide_intervals() -> None:
+    busy = replace(ENDED, statuses={"ok": 2, "imprecise": 3})
+
+    assert "is something else running on this device?" in words(busy)
+    assert "is something else running" not in words(ENDED)
+
+
 def test_unknown_drift_is_said_and_not_zero() -> None:
     unknown = replace(ENDED, sentinel_drift_fraction=None, sentinel_spread_fraction=None)
 
