@@ -36,12 +36,6 @@ class MoeprofError(Exception):
         self.hint = hint
 
 
-class UsageError(MoeprofError):
-    """The command line asks for something that does not exist."""
-
-    exit_code = ExitCode.USAGE
-
-
 class InputError(MoeprofError):
     """An input file or a value in it is wrong."""
 

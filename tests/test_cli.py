@@ -164,6 +164,18 @@ def test_a_run_whose_record_is_missing_is_told_and_not_passed_over(tmp_path: Pat
     assert sweep_json(tmp_path / "out")["num_measured"] == 0
 
 
+def test_a_report_of_runs_on_two_kinds_of_device_shows_both(tmp_path: Path) -> None:
+    for name in ("h200-sxm", "b200"):
+        done = moeprof("sweep", "ci-smoke", "--out", tmp_path, "--device", f"sim:{name}", "--json")
+        assert done.returncode == ExitCode.DONE, done.stderr
+
+    done = moeprof("report", tmp_path)
+
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "H200" in done.stdout
+    assert "B200" in done.stdout
+
+
 def test_samples_that_are_damaged_are_told_before_anything_is_measured(tmp_path: Path) -> None:
     sweep_json(tmp_path / "out")
     (part,) = (tmp_path / "out" / "samples").glob("*.parquet")

@@ -55,6 +55,18 @@ def read_measurements(
     return table.sort_by([(name, "ascending") for name in _MEASUREMENT_ORDER])
 
 
+def runs_with_rows(folder: Path) -> frozenset[str]:
+    """Return the ids of the runs that have measurements in Parquet, by their parts' names.
+
+    Raises:
+        DatasetError: no dataset.
+
+    """
+    check_dataset(folder)
+    parts = part_paths(folder / MEASUREMENTS_FOLDER)
+    return frozenset(path.stem.rpartition("-")[0] for path in parts)
+
+
 def read_samples(
     folder: Path,
     *,

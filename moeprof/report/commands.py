@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from moeprof.dataset.read import read_measurements, read_runs
+from moeprof.dataset.read import read_measurements, read_runs, runs_with_rows
 from moeprof.device.capabilities import capabilities
 from moeprof.device.registry import open_device
 from moeprof.errors import DatasetError, ExitCode, StoppedAtOnce
@@ -140,8 +140,7 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
 
 
 def _refuse_nameless(path: Path, known: set[str]) -> None:
-    found = set(read_measurements(path)["run_id"].to_pylist())
-    if nameless := sorted(found - known):
+    if nameless := sorted(runs_with_rows(path) - known):
         raise DatasetError(
             f"{path}: the record of run {nameless[0]} is missing: run-{nameless[0]}.json",
             hint="The sweep command that measured it writes it anew, and measures nothing again.",

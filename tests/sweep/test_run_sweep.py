@@ -12,6 +12,8 @@ from moeprof.device.sim.truth import truth_of
 from moeprof.errors import ConditioningError, ExitCode
 from moeprof.hardware.catalogue import gpu
 from moeprof.recipe.load import LoadedRecipe, load_recipe
+from moeprof.sweep.bench import Bench
+from moeprof.sweep.meter import Meter
 from moeprof.sweep.run import run_sweep
 
 if TYPE_CHECKING:
@@ -279,3 +281,28 @@ def test_the_sentinel_is_one_that_the_kernels_take(tmp_path: Path) -> None:
 
     assert "fp8" not in card.peak_flops_per_second
     assert ended.sentinel_spread_fraction is not None
+
+
+def test_a_recording_that_changes_makes_another_run(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.csv"
+    text = RECIPE.replace('patterns = ["uniform", "active:4"]', 'patterns = ["replay:ids.csv"]')
+    ids.write_text("a,b\n0,1\n2,3\n", encoding="utf-8")
+    first = sweep(recipe(tmp_path, text), tmp_path / "out")
+    ids.write_text("a,b\n0,1\n2,4\n", encoding="utf-8")
+
+    second = sweep(recipe(tmp_path, text), tmp_path / "out")
+
+    assert second.run_id != first.run_id
+    assert second.num_skipped == 0
+
+
+def test_of_measured_ceilings_the_higher_counts(tmp_path: Path) -> None:
+    card = device()
+    bench = Bench(card, {}, Meter(card.now, lambda: False), recipe(tmp_path).recipe)
+    now = bench.ceilings({})["bf16"]
+    before = {**now, "bytes_per_second": 2 * now["bytes_per_second"], "flops_per_second": 1.0}
+
+    found = bench.ceilings({"bf16": before})["bf16"]
+
+    assert found["bytes_per_second"] == before["bytes_per_second"]
+    assert found["flops_per_second"] == now["flops_per_second"]
