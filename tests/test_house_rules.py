@@ -27,7 +27,7 @@ UNITS = (
     "_per_hertz",
 )  # fmt: skip
 # Pure numbers, which have no unit to name, and values whose unit depends on what they describe.
-PURE = {"exponent", "concentration", "confidence", "estimate", "low", "high"}
+PURE = {"exponent", "concentration", "confidence", "estimate", "low", "high", "achieved"}
 COLUMN_SUFFIXES = ("_ci_low", "_ci_high", "_p10", "_p90", "_p99")
 
 

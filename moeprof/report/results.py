@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from moeprof.analysis.drift import drift_corrected
 from moeprof.cost.roofline import roofline_seconds
-from moeprof.dataset.drift import drift_corrected
 from moeprof.record import Status
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from moeprof.analysis.drift import sentinel_drift_fraction, sentinel_spread_fraction
 from moeprof.conditioning.thermometer import read_die
-from moeprof.dataset.drift import sentinel_drift_fraction, sentinel_spread_fraction
 from moeprof.dataset.read import read_measurements
 from moeprof.dataset.store import RunWriter, open_run
 from moeprof.errors import ConditioningError, DeviceLost

@@ -97,6 +97,7 @@ class Truth:
     outlier_extra_fraction: float = 0.2  # of latency, in an outlier
 
     counter_seconds: float = 0.1  # between ticks; 0.02 on a V100, 0.1 on later cards
+    counter_lag_seconds: float = 0.0  # a tick shows what had been used by so long before it
     counter_gain_error_fraction: float = 0.0
     counter_reset_seconds: float | None = None  # the counter starts again from 0 this often
     power_window_seconds: float = 1.0  # NVML: power usage is a 1 s average since Ampere

@@ -11,7 +11,7 @@ from dataset.examples import FAILED, WORKLOAD, identity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moeprof.dataset.drift import (
+from moeprof.analysis.drift import (
     drift_corrected,
     sentinel_drift_fraction,
     sentinel_spread_fraction,

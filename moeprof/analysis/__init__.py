@@ -1,0 +1,1 @@
+"""What a run's rows say together: drift, differences, the effect of temperature."""

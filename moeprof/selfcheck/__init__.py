@@ -1,0 +1,1 @@
+"""The method audited: every promise of a measurement against a truth that is known."""
