@@ -1,0 +1,48 @@
+"""Decode work of a wanted length for simulated GPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moeprof.device.simulated_work import SimulatedWork
+from moeprof.workload.layer import MoELayer
+from moeprof.workload.workload import Workload
+
+if TYPE_CHECKING:
+    from moeprof.device.sim.truth import Truth
+
+_HIDDEN_SIZE = 256
+_NUM_ACTIVE_EXPERTS = 4
+_BYTES_PER_WEIGHT = 2
+
+
+def decode_work(truth: Truth, launch_seconds: float) -> SimulatedWork:
+    """Return cold decode work (bf16, one row per active expert) of about `launch_seconds`.
+
+    It is bound by memory: as many weights as that time can read, after the launches' own overhead.
+    """
+    overhead_seconds = truth.fixed_launches * truth.launch_seconds
+    num_bytes = max(0.0, launch_seconds - overhead_seconds) * truth.bytes_per_second
+    bytes_per_column = 3 * _HIDDEN_SIZE * _BYTES_PER_WEIGHT * _NUM_ACTIVE_EXPERTS
+    layer = MoELayer(
+        name="selfcheck",
+        hidden_size=_HIDDEN_SIZE,
+        expert_size=max(1, round(num_bytes / bytes_per_column)),
+        num_experts=_NUM_ACTIVE_EXPERTS,
+        top_k=_NUM_ACTIVE_EXPERTS,
+    )
+    workload = Workload(
+        model="selfcheck",
+        layer=layer,
+        weight_dtype="bf16",
+        activation_dtype="bf16",
+        batch_size=1,
+        routing_pattern="uniform",
+        routing_seed=0,
+        placement="all",
+        ep_size=1,
+        ep_rank=0,
+        tp_size=1,
+        rows_per_expert=(1,) * _NUM_ACTIVE_EXPERTS,
+    )
+    return SimulatedWork(workload=workload, kernel="selfcheck", l2_state="cold")
