@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from moeprof.device.simulated_work import SimulatedWork
@@ -11,7 +12,6 @@ from moeprof.workload.workload import Workload
 if TYPE_CHECKING:
     from moeprof.device.sim.truth import Truth
 
-_HIDDEN_SIZE = 256
 _NUM_ACTIVE_EXPERTS = 4
 _BYTES_PER_WEIGHT = 2
 
@@ -23,11 +23,12 @@ def decode_work(truth: Truth, launch_seconds: float) -> SimulatedWork:
     """
     overhead_seconds = truth.fixed_launches * truth.launch_seconds
     num_bytes = max(0.0, launch_seconds - overhead_seconds) * truth.bytes_per_second
-    bytes_per_column = 3 * _HIDDEN_SIZE * _BYTES_PER_WEIGHT * _NUM_ACTIVE_EXPERTS
+    num_weights = num_bytes / (3 * _BYTES_PER_WEIGHT * _NUM_ACTIVE_EXPERTS)
+    size = max(1, round(math.sqrt(num_weights)))
     layer = MoELayer(
         name="selfcheck",
-        hidden_size=_HIDDEN_SIZE,
-        expert_size=max(1, round(num_bytes / bytes_per_column)),
+        hidden_size=size,
+        expert_size=size,
         num_experts=_NUM_ACTIVE_EXPERTS,
         top_k=_NUM_ACTIVE_EXPERTS,
     )
