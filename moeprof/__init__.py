@@ -1,3 +1,3 @@
 """moeprof measures what a Mixture-of-Experts decode step costs in seconds and joules."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -82,6 +82,40 @@ def report(
     raise typer.Exit(show_dataset(path, every_row=every_row, as_json=json))
 
 
+@app.command()
+def selfcheck(
+    device: Annotated[
+        str, typer.Option(help="sim:GPU draws simulated GPUs; cuda:N or cpu is audited itself.")
+    ] = "sim:h200-sxm",
+    seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
+    runs: Annotated[
+        int | None, typer.Option(help="At most so many trials of every check.", min=1)
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this check or figure; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the findings and a picture to this folder.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="A recorded CSV of time and power or energy, instead.")
+    ] = None,
+    load: Annotated[
+        Path | None, typer.Option(help="A CSV of when the load of --replay started and ended.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Audit the method: what is promised of a measurement, and what is achieved."""
+    from moeprof.report.audit import show_audit
+    from moeprof.report.replayed import show_replay
+
+    if replay is not None or load is not None:
+        raise typer.Exit(show_replay(replay, load, as_json=json))
+    raise typer.Exit(
+        show_audit(device, seed=seed, num_trials_max=runs, only=only or (), out=out, as_json=json)
+    )
+
+
 def main() -> None:
     """Run the command line; a user's mistake becomes one message and its exit code."""
     try:

@@ -36,6 +36,12 @@ class MoeprofError(Exception):
         self.hint = hint
 
 
+class UsageError(MoeprofError):
+    """An option of the command line has a value that means nothing."""
+
+    exit_code = ExitCode.USAGE
+
+
 class InputError(MoeprofError):
     """An input file or a value in it is wrong."""
 

@@ -86,6 +86,21 @@ class Sample:
     sm_clock_hertz: float | None = None
     watts: float | None = None
     throttled: bool = False
+    throttle_cause: ClockEvent | None = None  # None as well where throttling has no known cause
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleEvent:
+    """A stretch of device time in which the clock was held back, true to about a poll interval.
+
+    `told` is True where the device named the cause, False where it follows from the power or the
+    temperature, or is unknown (None).
+    """
+
+    start_seconds: float
+    end_seconds: float
+    cause: ClockEvent | None
+    told: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,19 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class EnergyParts:
+    """Joules per launch: idle at the temperature of rest, leakage beyond that, and all the rest.
+
+    The three are None together, with `absent_reason`, where one of the measurements is missing.
+    """
+
+    idle: Interval | None
+    leakage: Interval | None
+    dynamic: Interval | None
+    absent_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Energy:
     """The energy of one launch, idle power included, and the average power behind it.
 
@@ -129,11 +157,15 @@ class Energy:
     average_watts: float | None
     source: str | None
     absent_reason: str | None = None
+    parts: EnergyParts | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What the device was like while a point was measured."""
+    """What the device was like while a point was measured.
+
+    The seconds of `throttle_events` count from the first reading of the timing.
+    """
 
     hold_celsius: float | None
     warm_up_seconds: float
@@ -150,6 +182,10 @@ class Condition:
     clock_events: frozenset[ClockEvent] | None
     throttled_fraction: float | None
     l2_state: str
+    throttle_events: tuple[ThrottleEvent, ...] = ()
+    sm_clock_hertz_max: float | None = None
+    idle_celsius: float | None = None
+    leakage_watts_per_celsius: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

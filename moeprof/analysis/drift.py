@@ -6,23 +6,43 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import stats
 
+from moeprof.analysis.drift_curve import drift_curve
+from moeprof.analysis.rows import errors_per_half_width, moments, reals
+from moeprof.analysis.sentinels import sentinel_series
 from moeprof.dataset.columns import Column
 from moeprof.dataset.schema import field
-from moeprof.record import Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DRIFT_CORRECTED: Final = Column(
-    "latency_seconds_drift_corrected",
-    pa.float64(),
-    "s",
-    "Time of one launch (median), divided by the drift between the neighbouring sentinels",
+_NAME: Final = "latency_seconds_drift_corrected"
+DRIFT_CORRECTED: Final = (
+    Column(
+        _NAME,
+        pa.float64(),
+        "s",
+        "Time of one launch (median), divided by the drift that the run's sentinels show",
+    ),
+    Column(
+        f"{_NAME}_ci_low",
+        pa.float64(),
+        "s",
+        "Lower bound of its interval: the median's own, and the error of the correction",
+    ),
+    Column(
+        f"{_NAME}_ci_high",
+        pa.float64(),
+        "s",
+        "Upper bound of its interval: the median's own, and the error of the correction",
+    ),
 )
-_FEWEST_TO_SMOOTH: Final = 3
+
+# The curve's cost grows with the cube of the sentinels. Of more, neighbours are averaged, and
+# between so many moments the curve is as good as straight.
+_NUM_SENTINELS_MAX: Final = 300
+_NUM_MOMENTS_MAX: Final = 1000
 
 
 def sentinel_drift_fraction(table: pa.Table) -> float | None:
@@ -34,10 +54,10 @@ def sentinel_drift_fraction(table: pa.Table) -> float | None:
     sign. None: no point was measured twice or more as a sentinel. What goes up and comes down again
     shows in `sentinel_spread_fraction` only.
     """
-    changes = [
-        float(np.expm1(stats.theilslopes(log_latency, order).slope * np.ptp(order)))
-        for _, order, log_latency in _sentinel_series(table, smooth=False)
-    ]
+    changes = []
+    for each in (series.thinned(_NUM_SENTINELS_MAX) for series in sentinel_series(table)):
+        slope = stats.theilslopes(each.log_latencies, each.order_indices).slope
+        changes.append(float(np.expm1(slope * np.ptp(each.order_indices))))
     return max(changes, key=abs, default=None)
 
 
@@ -48,78 +68,49 @@ def sentinel_spread_fraction(table: pa.Table) -> float | None:
     two points of the run may be wrong by. Of several series the largest counts; None as for
     `sentinel_drift_fraction`.
     """
-    series = _sentinel_series(table, smooth=False)
-    return max((float(np.expm1(np.ptp(log))) for _, _, log in series), default=None)
+    spreads = [float(np.expm1(np.ptp(each.log_latencies))) for each in sentinel_series(table)]
+    return max(spreads, default=None)
 
 
 def drift_corrected(table: pa.Table) -> pa.Table:
-    """Return `table` with a column `latency_seconds_drift_corrected` at its end.
+    """Return `table` with the columns `DRIFT_CORRECTED` at its end.
 
-    The drift at a sentinel is its smoothed latency over the median of its series, so that 1 is
-    the run's own middle. Between the sentinels before and after a row, of whatever series of the
-    same run, its logarithm is interpolated over `order_index`, and the latency divided by it. A
-    row outside the first and last sentinel, or in a run with no drift series, is null. The
-    uncorrected latency and its interval stay as measured.
+    The drift is a curve over time (`recorded_at`: points differ in length) through the sentinels of
+    the same run, of whatever series, and 1 in its geometric mean over them. The interval joins the
+    point's own with the error of the curve, and with what sentinels differ by beyond their own
+    intervals, as independent errors; it is at the row's own `confidence`. A row before the first
+    or after the last sentinel, or in a run with no series of two, is null. The uncorrected latency
+    and its interval stay as measured.
     """
-    latency = _reals(table, "latency_seconds")
-    order = _reals(table, "order_index")
+    seconds = moments(table)
     runs = np.array(table["run_id"].to_pylist(), dtype=object)
-    log_drift = np.full(table.num_rows, np.nan)
-    series = list(_sentinel_series(table))
-    for run_id in sorted({run for run, _, _ in series}):
-        ours = [(at, log - np.median(log)) for run, at, log in series if run == run_id]
-        at, position = np.unique(np.concatenate([at for at, _ in ours]), return_inverse=True)
-        # Sentinels of two series may share a place in the order; their mean counts.
-        total = np.bincount(position, weights=np.concatenate([log for _, log in ours]))
-        rows = runs == run_id
-        log_drift[rows] = np.interp(
-            order[rows], at, total / np.bincount(position), left=np.nan, right=np.nan
-        )
-    corrected = latency / np.exp(log_drift)
-    column = pa.array(corrected, type=pa.float64(), mask=np.isnan(corrected))
-    return table.append_column(field(DRIFT_CORRECTED), column)
-
-
-def _sentinel_series(
-    table: pa.Table, *, smooth: bool = True
-) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-    """Return (run_id, order_index, log latency) of each point measured as a sentinel."""
-    treated = _smoothed if smooth else np.copy
-    usable = pc.and_(
-        pc.equal(table["role"], Role.SENTINEL.value), pc.greater(table["latency_seconds"], 0.0)
-    )
-    names = ["run_id", "point_id", "order_index", "latency_seconds"]
-    sentinels = (
-        table.select(names)
-        .filter(usable)
-        .sort_by([("run_id", "ascending"), ("point_id", "ascending"), ("order_index", "ascending")])
-    )
-    order, log_latency = _reals(sentinels, "order_index"), np.log(_reals(sentinels, names[-1]))
-    owners = list(
-        zip(sentinels["run_id"].to_pylist(), sentinels["point_id"].to_pylist(), strict=True)
-    )
-    borders = [i for i in range(1, len(owners)) if owners[i] != owners[i - 1]]
-    return [
-        (owners[start][0], order[start:end], treated(log_latency[start:end]))
-        for start, end in zip([0, *borders], [*borders, len(owners)], strict=True)
-        if end - start > 1
+    log_drifts, log_errors = np.full((2, table.num_rows), np.nan)
+    by_run: dict[str, list[int]] = {}
+    series = sentinel_series(table)
+    for index, each in enumerate(series):
+        by_run.setdefault(each.run_id, []).append(index)
+    for run_id, indices in by_run.items():
+        all_seconds = np.concatenate([series[index].moments_seconds for index in indices])
+        rows = (runs == run_id) & (seconds >= all_seconds.min()) & (seconds <= all_seconds.max())
+        ours = [series[index].thinned(_NUM_SENTINELS_MAX // len(indices)) for index in indices]
+        all_seconds = np.concatenate([each.moments_seconds for each in ours])
+        at_seconds = np.unique(seconds[rows])
+        if len(at_seconds) > _NUM_MOMENTS_MAX:
+            at_seconds = np.quantile(at_seconds, np.linspace(0, 1, _NUM_MOMENTS_MAX))
+        curve = drift_curve([each.without_strays() for each in ours], at_seconds, all_seconds)
+        log_drifts[rows] = np.interp(seconds[rows], at_seconds, curve.log_drifts)
+        log_errors[rows] = np.interp(seconds[rows], at_seconds, curve.log_errors)
+    latency = reals(table, "latency_seconds")
+    corrected = latency / np.exp(log_drifts)
+    spread = errors_per_half_width(table) * log_errors
+    bounds = [
+        corrected * np.exp(sign * np.hypot(np.log(reals(table, name) / latency), spread))
+        for sign, name in ((-1, "latency_seconds_ci_low"), (1, "latency_seconds_ci_high"))
     ]
+    for column, values in zip(DRIFT_CORRECTED, (corrected, *bounds), strict=True):
+        table = table.append_column(field(column), _nullable(values))
+    return table
 
 
-def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running median of three, with Tukey's rule at both ends (EDA, 1977, ch. 7).
-
-    Unlike a mean it lets steps be, and unlike a bare median it lets straight drift be.
-    """
-    if len(values) < _FEWEST_TO_SMOOTH:
-        return values
-    smooth = values.copy()
-    smooth[1:-1] = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
-    smooth[0] = np.median([values[0], smooth[1], 3 * smooth[1] - 2 * smooth[2]])
-    smooth[-1] = np.median([values[-1], smooth[-2], 3 * smooth[-2] - 2 * smooth[-3]])
-    return smooth
-
-
-def _reals(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """Return a column as floats, null as NaN."""
-    return np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
+def _nullable(values: NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, type=pa.float64(), mask=np.isnan(values))

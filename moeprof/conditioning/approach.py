@@ -18,7 +18,7 @@ _WINDOW_SETTLES = 2  # the kept window, in settling times
 _STEP_CELSIUS = 1.0  # what a rounded reading can show
 _HALF_STEP_CELSIUS = 0.5
 # A die at rest for this long, and for longer than it took to get there, comes no nearer.
-_STALLED_SECONDS_MIN = 60.0
+_STALLED_SECONDS_MIN = 150.0
 _STALLED_RATIO = 1.5
 
 

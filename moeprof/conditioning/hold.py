@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moeprof.conditioning.approach import Approach, describe
+from moeprof.conditioning.regulator import Regulator
 from moeprof.conditioning.thermometer import no_reading, read_die
 from moeprof.errors import ConditioningError
 
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.025
 FAR_SLICE_SECONDS = 0.25
 FAR_CELSIUS = 5.0
+# On a die that was seen to be slow, slices are as long as it may take to move so far.
+_SLICE_CELSIUS = 0.04
 KEEP_SECONDS_MAX = 5.0
 PROGRESS_SECONDS = 1.0
+_PROBE_AFTER_SECONDS = 5.0
+# How far uninterrupted load may take the die from the edge that is held, and from the set point.
+_ROOM_CELSIUS = 0.5
+_ROOM_FRACTION = 0.7  # of the tolerance
+_ROOM_SECONDS = 5.0
+_COLD_FRACTION = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +57,100 @@ class Kept:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hold:
-    """A temperature to keep; everything it decides comes from the device's readings."""
+    """A temperature to keep; everything it decides comes from the device's readings.
+
+    The device is taken to be under load whenever it is not inside one of these methods.
+    """
 
     device: Device
     program: Program
     settings: HoldSettings
     report: HoldReport
+    regulator: Regulator | None = None
 
     def keep(self, state: DeviceState | None = None) -> Kept:
-        """Idle while too hot, heat while too cold, for 5 s of device time at most.
+        """Idle until load is due again, or heat where it is too cold, for 5 s at most.
 
         `state` is a reading just made, if there is one. Called between chunks of samples, which
-        themselves heat: so it idles from the set point on, and heats only below the tolerance.
-        Raises DeviceLost.
+        themselves heat: so it heats only near the lower end of the tolerance. Raises DeviceLost.
         """
-        goal_celsius = _goal(self.settings)
-        floor_celsius = goal_celsius - self.settings.tolerance_celsius
-        start_seconds = self.device.now()
-        reading = read_die(self.device, state)
+        regulator, start_seconds = self._regulator(), self.device.now()
         moved = False
-        heating = reading.die_celsius is not None and reading.die_celsius < floor_celsius
+        reading = self._note(read_die(self.device, state), loaded=True)
+        heating = self._is_too_cold()
         while self.device.now() - start_seconds < KEEP_SECONDS_MAX:
             if reading.die_celsius is None:
-                return Kept(moved, f"the die temperature was lost: {no_reading(reading)}")
-            is_at_goal = reading.die_celsius >= goal_celsius
-            if heating == is_at_goal:  # heated up to it, or below it and idle
+                return Kept(moved, _lost(reading))
+            if heating:
+                if regulator.celsius >= min(regulator.edge_celsius, _goal(self.settings)):
+                    break
+            elif regulator.wants_load(SLICE_SECONDS) and not self._is_outside():
                 break
             moved = True
             _switch(self.device, self.program, SLICE_SECONDS, on=heating)
-            reading = read_die(self.device)
+            reading = self._note(read_die(self.device), loaded=heating)
         return Kept(moved)
+
+    def make_room(self) -> Kept:
+        """Idle, for 5 s at most, until load may follow for as long as the tolerance allows.
+
+        For windows of load that must not be interrupted; `is_too_hot` says when one has to end.
+        Raises DeviceLost.
+        """
+        regulator, start_seconds = self._regulator(), self.device.now()
+        low_celsius, _ = self._room()
+        moved = False
+        reading = self._note(read_die(self.device), loaded=True)
+        while self.device.now() - start_seconds < KEEP_SECONDS_MAX:
+            if reading.die_celsius is None:
+                return Kept(moved, _lost(reading))
+            if regulator.celsius <= low_celsius:
+                break
+            moved = True
+            self.device.sleep(SLICE_SECONDS)
+            reading = self._note(read_die(self.device), loaded=False)
+        regulator.forgive()
+        return Kept(moved)
+
+    def is_too_hot(self, state: DeviceState) -> bool:
+        """Return whether load has to end, by a reading made under load that has not paused.
+
+        Raises nothing: a dropped reading is bridged by what is known of the die's speed.
+        """
+        self._note(state, loaded=True)
+        return self._regulator().celsius >= self._room()[1]
+
+    def _note(self, state: DeviceState, *, loaded: bool) -> DeviceState:
+        self._regulator().note(state.at_seconds, state.die_celsius, loaded=loaded)
+        return state
+
+    def _regulator(self) -> Regulator:
+        if self.regulator is None:
+            self.regulator = Regulator(_goal(self.settings))
+        return self.regulator
+
+    def _room(self) -> tuple[float, float]:
+        """Return between which temperatures uninterrupted load may run, the edge in their middle.
+
+        A slow die needs less room for a long window, so it is moved less.
+        """
+        goal_celsius, regulator = _goal(self.settings), self._regulator()
+        far_celsius = _ROOM_FRACTION * self.settings.tolerance_celsius
+        room_celsius = min(_ROOM_CELSIUS, regulator.heating_celsius_per_second * _ROOM_SECONDS / 2)
+        return (
+            max(goal_celsius - far_celsius, regulator.edge_celsius - room_celsius),
+            min(goal_celsius + far_celsius, regulator.edge_celsius + room_celsius),
+        )
+
+    def _is_outside(self) -> bool:
+        excess_celsius = self._regulator().celsius - _goal(self.settings)
+        return excess_celsius > self.settings.tolerance_celsius
+
+    def _is_too_cold(self) -> bool:
+        missing_celsius = _goal(self.settings) - self._regulator().celsius
+        return missing_celsius > _COLD_FRACTION * self.settings.tolerance_celsius
 
 
 def reach_temperature(
@@ -91,11 +162,9 @@ def reach_temperature(
 ) -> Hold:
     """Bring the die to the set point with the program as the only heater, and see it settle.
 
-    Load below the set point, idleness from it on: on a die that follows its power at once, that
-    switching settles at the set point whatever the time constants, without a model of them. Where
-    readings are rounded to 1 C it settles where a reading changes, at most 0.5 C below the set
-    point. `Hold.report.reached` is False, with how near it came, where the budget ends, the sensor
-    fails, or the set point is seen to be out of reach.
+    Load below the set point, idleness above it, until that has shown what share of load keeps the
+    die there (see `Regulator`). `Hold.report.reached` is False, with how near it came, where the
+    budget ends, the sensor fails, or the set point is seen to be out of reach.
 
     Raises:
         ConditioningError: the device has no die temperature sensor.
@@ -105,12 +174,16 @@ def reach_temperature(
     goal_celsius = _goal(settings)
     start_seconds = told_seconds = device.now()
     approach = Approach(settings, goal_celsius)
+    probe_after_seconds = min(_PROBE_AFTER_SECONDS, settings.settle_seconds)
+    regulator = Regulator(goal_celsius, probe_after_seconds=probe_after_seconds)
+    heating = False
     while True:
         state = read_die(device)
         elapsed_seconds = device.now() - start_seconds
-        heating = False
+        regulator.note(state.at_seconds, state.die_celsius, loaded=heating)
+        slice_seconds = _slice_seconds(regulator, approach.celsius - goal_celsius)
+        heating = regulator.wants_load(slice_seconds)
         if state.die_celsius is not None:
-            heating = state.die_celsius < goal_celsius
             approach.add(elapsed_seconds, state.die_celsius, heating=heating)
             trouble = approach.trouble()
         elif approach.is_empty:
@@ -120,16 +193,30 @@ def reach_temperature(
                 hint="Leave hold_celsius out of the recipe, or choose a device with a sensor.",
             )
         else:
-            trouble = f"the die temperature was lost: {no_reading(state)}"
-        settled = trouble is None and approach.is_settled()
+            trouble = _lost(state)
+        is_balanced = regulator.balanced_seconds >= settings.settle_seconds
+        is_known = is_balanced and regulator.has_probed
+        settled = trouble is None and is_known and approach.is_settled()
         if settled or trouble is not None:
             report = _report(approach, device.now() - start_seconds, goal_celsius, trouble)
-            return Hold(device, program, settings, report)
+            return Hold(device, program, settings, report, regulator)
         if on_progress is not None and device.now() - told_seconds >= PROGRESS_SECONDS:
             told_seconds = device.now()
             on_progress(min(1.0, elapsed_seconds / settings.seconds_max), state)
-        is_far = abs(approach.celsius - goal_celsius) > FAR_CELSIUS
-        _switch(device, program, FAR_SLICE_SECONDS if is_far else SLICE_SECONDS, on=heating)
+        _switch(device, program, slice_seconds, on=heating)
+
+
+def _slice_seconds(regulator: Regulator, off_celsius: float) -> float:
+    if abs(off_celsius) > FAR_CELSIUS:
+        return FAR_SLICE_SECONDS
+    fastest = regulator.fastest_celsius_per_second
+    if fastest is None:
+        return SLICE_SECONDS
+    return min(max(_SLICE_CELSIUS / fastest, SLICE_SECONDS), FAR_SLICE_SECONDS)
+
+
+def _lost(state: DeviceState) -> str:
+    return f"the die temperature was lost: {no_reading(state)}"
 
 
 def _goal(settings: HoldSettings) -> float:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _TIME_CONSTANTS = 16
 _SHORTEST_SECONDS = 1.0
 _LONGEST_SPANS = 2.0
-_LANDMARKS_PER_PARAMETER = 2
-_PARAMETERS_OF_ONE = 3
+# The end of the record, which lies between two steps, says a little more.
+_LANDMARKS_MIN = 6
 # A second exponential has to earn its two parameters (a likelihood ratio at well below 1 %).
 _GAIN_OF_SECOND = 12.0
 # In the landmarks' own errors, root mean square: a worse fit means that this is no relaxation.
@@ -64,17 +64,12 @@ def fit_relaxation(marks: Landmarks) -> Relaxation | None:
     a grid, with amplitudes by linear least squares (variable projection, Golub and Pereyra 1973),
     then everything is refined together.
     """
-    fits = []
-    for num_nodes in (1, 2):
-        num_parameters = 2 * num_nodes + 1
-        if len(marks.seconds) < _LANDMARKS_PER_PARAMETER * num_parameters:
-            break
-        fits.append(_fit(marks, num_nodes))
-    if not fits:
+    if len(marks.seconds) < _LANDMARKS_MIN:
         return None
-    cost, parameters, jacobian = fits[0]
-    if len(fits) > 1 and fits[1][0] < cost - _GAIN_OF_SECOND * max(1.0, fits[1][0] / len(jacobian)):
-        cost, parameters, jacobian = fits[1]
+    cost, parameters, jacobian = _fit(marks, 1)
+    second = _fit(marks, 2)
+    if second[0] < cost - _GAIN_OF_SECOND * max(1.0, second[0] / len(second[2])):
+        cost, parameters, jacobian = second
     variance = max(1.0, cost / max(1, len(marks.seconds) - len(parameters)))
     if variance > _MISFIT_MAX**2:
         return None

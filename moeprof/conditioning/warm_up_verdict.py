@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _SECONDS_PER_MINUTE = 60.0
 _TESTED_FRACTION = 1 / 3  # of the warm-up: its end
+_LONGER_FRACTION = 2 / 3  # tested where noise hides what the end does
 _TESTED_SECONDS_MIN = 10.0
+_SAME_CLOCK_FRACTION = 0.02
 # The slowest heatsink that is reckoned with where too little of its curve is seen.
 _SLOWEST_NODE_SECONDS = 300.0
 
@@ -43,7 +45,7 @@ def verdict(log: WarmUpLog, settings: WarmUpSettings) -> tuple[bool | None, floa
     findings = [
         finding
         for finding in (
-            _temperature(_arrays(log.celsius), bound),
+            _temperature(_arrays(log.celsius), bound, _power_since(_arrays(log.clocks_hertz))),
             _drift("latency", _arrays(log.latencies_seconds), fraction),
             _drift("SM clock", _arrays(log.clocks_hertz), fraction),
         )
@@ -61,25 +63,38 @@ def _arrays(series: list[tuple[float, float]]) -> Series:
     return table[:, 0], table[:, 1]
 
 
-def _end_of(series: Series) -> Series:
+def _end_of(series: Series, fraction: float = _TESTED_FRACTION) -> Series:
     seconds, values = series
     if not len(seconds):
         return series
-    span = max(_TESTED_SECONDS_MIN, _TESTED_FRACTION * seconds[-1])
+    span = max(_TESTED_SECONDS_MIN, fraction * seconds[-1])
     kept = seconds > seconds[-1] - span
     return seconds[kept], values[kept]
 
 
-def _temperature(series: Series, bound_per_second: float) -> Finding | None:
+def _power_since(clocks: Series) -> float:
+    """Return the second since which the SM clock, and so the power, has been what it is."""
+    seconds, hertz = clocks
+    if not len(hertz):
+        return 0.0
+    smoothed = _smoothed(hertz)
+    level = float(np.median(_end_of(clocks)[1]))
+    return _last_beyond(seconds, np.abs(smoothed / level - 1) > _SAME_CLOCK_FRACTION)
+
+
+def _temperature(series: Series, bound_per_second: float, power_since: float) -> Finding | None:
     seconds, celsius = series
     quantum = quantum_of(celsius) if len(celsius) else 0.0
-    marks = landmarks(seconds, celsius, quantum=quantum)
+    # A die relaxes after a step of power, not after a clock that a governor has moved meanwhile.
+    last = seconds >= power_since
+    marks = landmarks(seconds[last] - power_since, celsius[last], quantum=quantum)
     curve = None if marks is None else fit_relaxation(marks)
     found, since = _without_a_curve(series, quantum)
     # Two honest intervals: the narrower one says more.
     if curve is not None and (found is None or curve.end_slope().width < found.width):
         found = curve.end_slope()
-        slopes = np.array([abs(curve.slope_per_second(at)) for at in seconds.tolist()])
+        times = (seconds - power_since).tolist()
+        slopes = np.array([abs(curve.slope_per_second(max(at, 0.0))) for at in times])
         since = _last_beyond(seconds, slopes > bound_per_second)
     if found is None:
         return None
@@ -111,13 +126,18 @@ def _without_a_curve(series: Series, quantum: float) -> tuple[Slope | None, floa
 
 
 def _drift(name: str, series: Series, fraction_max: float) -> Finding | None:
-    """Test the relative drift over the end of the warm-up."""
+    """Test the relative drift over the end of the warm-up, or over more where noise hides it."""
     seconds, values = _end_of(series)
     found = slope(seconds, values)
     if found is None:
         return None
     level, span = float(np.median(values)), float(seconds[-1] - seconds[0])
     steady = found.is_within(fraction_max * level / span)
+    longer_seconds, longer_values = _end_of(series, _LONGER_FRACTION)
+    longer = slope(longer_seconds, longer_values)
+    if not steady and longer is not None:
+        found, span = longer, float(longer_seconds[-1] - longer_seconds[0])
+        steady = found.is_within(fraction_max * level / span)
     off = np.abs(_smoothed(series[1]) / level - 1) > fraction_max
     since = _last_beyond(series[0], off)
     drift_percent = 100 * found.estimate_per_second * span / level

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -16,13 +16,17 @@ SHARE: Final = "1"  # a number without dimension
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `unit` is an SI symbol, a count's noun, `1` for a share, or `none`."""
+    """One column; `unit` is an SI symbol, a count's noun, `1` for a share, or `none`.
+
+    `since` is the schema version that it came with; older files read as null there.
+    """
 
     name: str
     type: pa.DataType
     unit: str
     description: str
     nullable: bool = True
+    since: int = 1
 
 
 def _required(columns: Iterable[Column]) -> tuple[Column, ...]:
@@ -42,6 +46,10 @@ def _whole(name: str, unit: str, description: str) -> Column:
 
 def _real(name: str, unit: str, description: str) -> Column:
     return Column(name, pa.float64(), unit, description)
+
+
+def _since_2(column: Column) -> Column:
+    return replace(column, since=2)
 
 
 def _size(name: str, description: str) -> Column:
@@ -136,7 +144,25 @@ _CONDITION: Final = (
         NO_UNIT,
         "Why clocks were below the highest, sorted; empty: no reason; null: not known",
     ),
-    _real("throttled_fraction", SHARE, "Share of the time that was throttled"),
+    _real("throttled_fraction", SHARE, "Share of the samples that were throttled"),
+    _since_2(_real("sm_clock_hertz_max", "Hz", "Highest multiprocessor clock seen while timing")),
+    _since_2(
+        Column(
+            "throttle_events",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("start_seconds", pa.float64()),
+                        ("end_seconds", pa.float64()),
+                        ("cause", pa.string()),
+                        ("told", pa.bool_()),
+                    ]
+                )
+            ),
+            NO_UNIT,
+            "When throttled, in seconds of the timing, and why; told: the device named the cause",
+        )
+    ),
 )
 
 _RESULT: Final = (
@@ -154,9 +180,29 @@ _RESULT: Final = (
     _real("energy_joules_ci_low", "J", "Lower bound of the energy's 95 % interval"),
     _real("energy_joules_ci_high", "J", "Upper bound of the energy's 95 % interval"),
     _real("average_watts", "W", "Average power over the energy window"),
-    _real("idle_watts", "W", "Idle power at the start of the block, from its temperature on"),
+    _real("idle_watts", "W", "Power without work at idle_celsius: idle power and leakage"),
+    _since_2(_real("idle_celsius", "degC", "Die temperature that idle_watts is of")),
+    _since_2(
+        _real("leakage_watts_per_celsius", "W/degC", "How idle_watts grows with die temperature")
+    ),
+    *(
+        _since_2(_real(f"{part}_joules{bound}", "J", f"{what} of one launch{of_bound}"))
+        for part, what in (
+            ("idle", "Idle energy at the temperature of rest"),
+            ("leakage", "Leakage of a warm die beyond the temperature of rest"),
+            ("dynamic", "Energy of the work, without idle power and leakage"),
+        )
+        for bound, of_bound in (
+            ("", ""),
+            ("_ci_low", ": lower bound of the 95 % interval"),
+            ("_ci_high", ": upper bound of the 95 % interval"),
+        )
+    ),
     _text("energy_source", "nvml_counter, nvml_power, rapl, simulated or imported"),
     _text("energy_absent_reason", "Why energy_joules is null where something was measured"),
+    _since_2(
+        _text("energy_parts_absent_reason", "Why idle_, leakage_ and dynamic_joules are null")
+    ),
 )
 
 MEASUREMENT_COLUMNS: Final = _IDENTITY + _WORKLOAD + _CONDITION + _RESULT
@@ -173,4 +219,5 @@ SAMPLE_COLUMNS: Final = (
     _real("sm_clock_hertz", "Hz", "Multiprocessor clock when the sample was taken"),
     _real("watts", "W", "Power when the sample was taken"),
     *_required([Column("throttled", pa.bool_(), NO_UNIT, "Whether the device was throttled")]),
+    _since_2(_text("throttle_cause", "Why it was throttled; null: it was not, or nobody knows")),
 )

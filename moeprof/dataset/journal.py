@@ -16,6 +16,7 @@ from moeprof.dataset.schema import (
     Columns,
     Key,
     check_version,
+    is_in_version,
     to_keys,
     to_table,
 )
@@ -51,6 +52,7 @@ class Contents:
     steps: tuple[Step, ...]
     snapshot: dict[str, Any] | None
     num_bytes: int
+    schema_version: int
 
 
 def unwritten(steps: Iterable[Step], written: Container[Key]) -> list[Step]:
@@ -82,11 +84,11 @@ def read_journal(path: Path) -> Contents:
     header = _decoded(lines[0])
     if header is None or "snapshot" not in header:
         raise _damaged(path, 1)
-    check_version(header.get("schema_version"), path)
+    version = check_version(header.get("schema_version"), path)
     steps: list[Step] = []
     num_bytes = len(lines[0])
     for number, line in enumerate(lines[1:], start=2):
-        step = _step(_decoded(line))
+        step = _step(_decoded(line), version)
         if step is None:
             if number < len(lines):
                 raise _damaged(path, number)
@@ -94,7 +96,7 @@ def read_journal(path: Path) -> Contents:
         steps.append(step)
         num_bytes += len(line)
     snapshot = steps[-1].snapshot if steps else header["snapshot"]
-    return Contents(tuple(steps), snapshot, num_bytes)
+    return Contents(tuple(steps), snapshot, num_bytes, version)
 
 
 class Journal:
@@ -118,7 +120,12 @@ class Journal:
         """
         if not self._path.exists():
             self.rewrite((), None)
-        return read_journal(self._path)
+        contents = read_journal(self._path)
+        if contents.schema_version < SCHEMA_VERSION:
+            # What is appended has the columns of today, and the first line speaks for all.
+            self.rewrite(contents.steps, contents.snapshot)
+            contents = read_journal(self._path)
+        return contents
 
     def append(self, step: Step) -> None:
         """Return once a step is on the disk; after an OSError it is not part of the journal."""
@@ -171,11 +178,14 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _step(document: dict[str, Any] | None) -> Step | None:
+def _step(document: dict[str, Any] | None, version: int) -> Step | None:
     if document is None or document.keys() != {"rows", "samples", "snapshot"}:
         return None
     rows, samples = document["rows"], document["samples"]
     try:
+        for columns, schema in ((rows, MEASUREMENTS), (samples, SAMPLES)):
+            younger = [name for name in schema.names if not is_in_version(name, version)]
+            columns.update({name: [None] * len(columns["run_id"]) for name in younger})
         rows[_TIME] = [datetime.fromisoformat(text) for text in rows[_TIME]]
         to_table(rows, MEASUREMENTS)
         to_table(samples, SAMPLES)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moeprof.dataset.files import replace_file
-from moeprof.dataset.schema import VERSION_KEY, check_version
+from moeprof.dataset.schema import VERSION_KEY, check_version, is_in_version
 from moeprof.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def write_part(path: Path, table: pa.Table) -> None:
 
 
 def read_part(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read from one part the columns of `schema`.
+    """Read from one part the columns of `schema`; those younger than the part are null.
 
     Raises:
         DatasetError: the file is damaged, lacks a column, or is of a newer schema.
@@ -52,13 +52,18 @@ def read_part(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = file.schema_arrow
-            check_version((found.metadata or {}).get(VERSION_KEY), path)
-            for field in schema:
+            version = check_version((found.metadata or {}).get(VERSION_KEY), path)
+            names = [name for name in schema.names if is_in_version(name, version)]
+            for field in (schema.field(name) for name in names):
                 if field.name not in found.names or not found.field(field.name).equals(field):
                     raise _damaged(path, f"must have a column {field.name} of {field.type}")
             # The file gives the columns in its own order, with metadata of Parquet's own.
-            table = file.read(columns=schema.names).select(schema.names)
-            return pa.Table.from_arrays(table.columns, schema=schema)
+            table = file.read(columns=names)
+        columns = [
+            table[field.name] if field.name in names else pa.nulls(table.num_rows, field.type)
+            for field in schema
+        ]
+        return pa.Table.from_arrays(columns, schema=schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -10,7 +10,16 @@ if TYPE_CHECKING:
 
     from moeprof.dataset.schema import Row
     from moeprof.device.protocol import DeviceIdentity
-    from moeprof.record import Condition, Energy, Latency, Outcome, Role, Source
+    from moeprof.record import (
+        ClockEvent,
+        Condition,
+        Energy,
+        Interval,
+        Latency,
+        Outcome,
+        Role,
+        Source,
+    )
     from moeprof.workload.workload import Workload
 
 
@@ -70,6 +79,7 @@ def sample_rows(identity: RowIdentity, workload: Workload, outcome: Outcome) -> 
             "sm_clock_hertz": sample.sm_clock_hertz,
             "watts": sample.watts,
             "throttled": sample.throttled,
+            "throttle_cause": _named(sample.throttle_cause),
         }
         for index, sample in enumerate(outcome.latency.samples)
     ]
@@ -105,12 +115,25 @@ def _workload(workload: Workload) -> Row:
 
 def _condition(condition: Condition | None) -> Row:
     if condition is None:
-        return dict.fromkeys((*_CONDITION, "clock_event_reasons"))
+        return dict.fromkeys((*_CONDITION, "clock_event_reasons", "throttle_events"))
     events = condition.clock_events
     return {
         **{name: getattr(condition, name) for name in _CONDITION},
         "clock_event_reasons": None if events is None else sorted(event.value for event in events),
+        "throttle_events": [
+            {
+                "start_seconds": each.start_seconds,
+                "end_seconds": each.end_seconds,
+                "cause": _named(each.cause),
+                "told": each.told,
+            }
+            for each in condition.throttle_events
+        ],
     }
+
+
+def _named(event: ClockEvent | None) -> str | None:
+    return None if event is None else event.value
 
 
 def _latency(latency: Latency | None) -> Row:
@@ -133,13 +156,26 @@ def _latency(latency: Latency | None) -> Row:
 
 def _energy(energy: Energy | None) -> Row:
     per_launch = None if energy is None else energy.per_launch
+    parts = None if energy is None else energy.parts
     return {
+        **_joules("idle", None if parts is None else parts.idle),
+        **_joules("leakage", None if parts is None else parts.leakage),
+        **_joules("dynamic", None if parts is None else parts.dynamic),
+        "energy_parts_absent_reason": None if parts is None else parts.absent_reason,
         "energy_joules": None if per_launch is None else per_launch.estimate,
         "energy_joules_ci_low": None if per_launch is None else per_launch.low,
         "energy_joules_ci_high": None if per_launch is None else per_launch.high,
         "average_watts": None if energy is None else energy.average_watts,
         "energy_source": None if energy is None else energy.source,
         "energy_absent_reason": None if energy is None else energy.absent_reason,
+    }
+
+
+def _joules(part: str, interval: Interval | None) -> Row:
+    return {
+        f"{part}_joules": None if interval is None else interval.estimate,
+        f"{part}_joules_ci_low": None if interval is None else interval.low,
+        f"{part}_joules_ci_high": None if interval is None else interval.high,
     }
 
 
@@ -157,7 +193,10 @@ _CONDITION = (
     "memory_clock_hertz",
     "power_limit_watts",
     "idle_watts",
+    "idle_celsius",
+    "leakage_watts_per_celsius",
     "throttled_fraction",
+    "sm_clock_hertz_max",
 )
 _LATENCY = (
     "latency_seconds",

@@ -13,7 +13,7 @@ from moeprof.errors import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 VERSION_KEY: Final = b"schema_version"
 
 Row: TypeAlias = dict[str, Any]
@@ -36,6 +36,13 @@ def _schema(columns: Iterable[Column]) -> pa.Schema:
 
 MEASUREMENTS: Final = _schema(MEASUREMENT_COLUMNS)
 SAMPLES: Final = _schema(SAMPLE_COLUMNS)
+
+_SINCE: Final = {column.name: column.since for column in (*SAMPLE_COLUMNS, *MEASUREMENT_COLUMNS)}
+
+
+def is_in_version(name: str, version: int) -> bool:
+    """Return whether files of a schema version have a column, which they read as null if not."""
+    return _SINCE[name] <= version
 
 
 def to_columns(rows: Sequence[Row], schema: pa.Schema) -> Columns:
@@ -84,8 +91,8 @@ def to_keys(columns: Columns) -> list[Key]:
     return list(zip(*(columns[name] for name in KEY_COLUMNS), strict=True))
 
 
-def check_version(found: object, where: object) -> None:
-    """Refuse a schema version that this moeprof does not know; `where` is the file.
+def check_version(found: object, where: object) -> int:
+    """Return the schema version of a file, or refuse one that is not known; `where` is the file.
 
     Raises:
         DatasetError: the version is missing, no whole number, or newer than `SCHEMA_VERSION`.
@@ -102,6 +109,7 @@ def check_version(found: object, where: object) -> None:
             f"{where}: has schema_version {text}, this moeprof reads up to {SCHEMA_VERSION}",
             hint="Update moeprof: the file was written by a newer one.",
         )
+    return int(text)
 
 
 def _wrong_keys(row: Row, expected: set[str]) -> DatasetError:

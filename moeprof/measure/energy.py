@@ -2,35 +2,143 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from moeprof.measure.ticks import CONFIDENCE, TickWatch, power_between
+from moeprof.measure.lead_in import lead_in_seconds
+from moeprof.measure.ticks import CONFIDENCE, NORMAL_QUANTILE, TickWatch, power_between
 from moeprof.record import Energy, Interval
 
 if TYPE_CHECKING:
     from moeprof.conditioning.hold import Hold
-    from moeprof.device.protocol import Device, Program
+    from moeprof.device.protocol import Device, EnergyCounter, Program
+    from moeprof.measure.sensor.figures import SensorReport
     from moeprof.measure.settings import EnergySettings
-    from moeprof.measure.ticks import Tick
+    from moeprof.measure.ticks import Power
 
 CHUNK_SECONDS = 0.005
 TEMPERATURE_SECONDS = 0.05
-# The first tick after a pause can still hold energy of the pause: sensors average and lag.
-LEAD_IN_TICKS = 1
 # With pauses for the temperature, how often the longest window the whole may last.
 _PATIENCE_RATIO = 4.0
+# Once so many gaps between ticks are known, reads wait until the next tick is near.
+_NUM_GAPS_MIN = 3
+_EARLY_FRACTION = 0.1  # of a period, that a tick may come early
+# The device idles while it is read, at a power between nothing and that of the load.
+_PAUSE_POWER_FRACTION = 0.5
+
+
+@dataclass(slots=True)
+class _Loading:
+    """A program kept running, with the counter read between its chunks."""
+
+    device: Device
+    program: Program
+    counter: EnergyCounter
+    settings: EnergySettings
+    hold: Hold | None
+    lead_in_seconds: float
+    watch: TickWatch = field(default_factory=TickWatch)
+    busy_seconds: float = 0.0
+    pause_seconds: float = 0.0
+    _overrun_seconds: float = 0.0
+
+    def run(self) -> None:
+        """Load the device until the window is long enough, the die too hot, or out of time."""
+        start_seconds = looked_seconds = self.device.now()
+        self.watch.begin(start_seconds)
+        self._read(0)
+        self.pause_seconds -= self.device.now() - start_seconds  # before the first launch
+        seconds_max = (
+            self.settings.window_seconds_max
+            + self.settings.window_seconds_min
+            + self.lead_in_seconds
+        )
+        num_ticks = 0
+        while self.device.now() - start_seconds < seconds_max:
+            self._read(self._chunk())
+            if self.hold is not None and self.device.now() - looked_seconds >= TEMPERATURE_SECONDS:
+                looked_seconds = self.device.now()
+                is_too_hot = self.hold.is_too_hot(self.device.state())
+                self.pause_seconds += self.device.now() - looked_seconds
+                if is_too_hot:
+                    break
+            if len(self.watch.ticks) != num_ticks:
+                num_ticks = len(self.watch.ticks)
+                if self.is_enough():
+                    break
+
+    def power(self) -> Power | None:
+        """Return the power while loaded, what was before each segment left out."""
+        return power_between(self.watch.after(self.lead_in_seconds))
+
+    def is_enough(self) -> bool:
+        """Return whether the window is long and precise enough, or as long as it may be."""
+        if self.watch.seconds() < self.settings.window_seconds_min:
+            return False  # cheap, and never wrong: it counts the lead-in too
+        power = self.power()
+        if power is None or power.seconds < self.settings.window_seconds_min:
+            return False
+        half_width_fraction = math.hypot(self.edge_fraction(power), power.spread_fraction)
+        is_precise = half_width_fraction <= self.settings.relative_error_fraction
+        return is_precise or power.seconds >= self.settings.window_seconds_max
+
+    @property
+    def pause_fraction(self) -> float:
+        """The share of all time that went into reading, not running."""
+        return self.pause_seconds / (self.busy_seconds + self.pause_seconds)
+
+    def edge_fraction(self, power: Power) -> float:
+        """Return the half-width from the placing of ticks, and from what is drawn in pauses.
+
+        That may be anything between nothing and the load's power.
+        """
+        spread = NORMAL_QUANTILE * _PAUSE_POWER_FRACTION * self.pause_fraction / math.sqrt(3)
+        return math.hypot(power.edge_fraction, spread)
+
+    def _read(self, num_launches: int) -> None:
+        start_seconds = self.device.now()
+        joules = self.counter.read()
+        self.pause_seconds += self.device.now() - start_seconds
+        self.watch.note(self.device.now(), joules, num_launches)
+
+    def _chunk(self) -> int:
+        start_seconds = self.device.now()
+        wanted_seconds = max(CHUNK_SECONDS, min(self._quiet_seconds(), TEMPERATURE_SECONDS))
+        num_launches = self.program.run(wanted_seconds)
+        seconds = self.device.now() - start_seconds
+        self.busy_seconds += seconds
+        self._overrun_seconds = max(self._overrun_seconds, seconds - wanted_seconds)
+        return num_launches
+
+    def _quiet_seconds(self) -> float:
+        """Return for how long no tick is to be expected, so that reading it can wait."""
+        ticks = self.watch.ticks
+        if len(ticks) <= _NUM_GAPS_MIN:
+            return 0.0
+        recent = ticks[-_NUM_GAPS_MIN - 1 :]
+        period_seconds = (recent[-1].at_seconds - recent[0].at_seconds) / _NUM_GAPS_MIN
+        margin_seconds = CHUNK_SECONDS + self._overrun_seconds + recent[0].error_seconds
+        margin_seconds += _EARLY_FRACTION * period_seconds + recent[-1].error_seconds
+        return recent[-1].at_seconds + period_seconds - margin_seconds - self.device.now()
 
 
 def measure_energy(
-    device: Device, program: Program, settings: EnergySettings, hold: Hold | None
+    device: Device,
+    program: Program,
+    settings: EnergySettings,
+    hold: Hold | None,
+    sensors: SensorReport | None = None,
 ) -> Energy:
     """Return the joules of one launch under continuous load, idle power included.
 
-    The program runs in chunks of 5 ms with a read of the counter after each, so every tick is
-    placed to half a chunk; the window starts and ends on ticks, and grows until its error is small
-    enough. Where a temperature is held, load stops when the die leaves the tolerance, and further
-    windows follow when it has returned. The interval covers the placing of ticks and the unevenness
-    of power, not the gain of the board's sensor (up to 5 %, arXiv 2312.02741).
+    The program runs in chunks of 5 ms with a read of the counter after each, or longer ones while
+    no tick is due, so every tick is placed to half a chunk. The window starts on the first tick
+    that shows nothing from before the load (`sensors` knows the lag; without it the longest known
+    is waited for), ends on a tick, and grows until its error is small enough. Where a temperature
+    is held, load stops when the die leaves the tolerance, and further windows follow when it has
+    returned. The interval covers the placing of ticks, the unevenness of power and the pauses of
+    reading, not the gain of the board's sensor (up to 5 %, arXiv 2312.02741).
 
     Raises:
         DeviceLost: the device is gone.
@@ -42,82 +150,38 @@ def measure_energy(
         return Energy(None, None, None, "measuring energy is switched off")
     if counter is None:
         return Energy(None, None, None, device.energy_absent_reason or "no energy counter")
-    watch = TickWatch(counter, device.now)
+    loading = _Loading(device, program, counter, settings, hold, lead_in_seconds(sensors))
     start_seconds = device.now()
     seconds_max = _PATIENCE_RATIO * settings.window_seconds_max
     problem = None
     while problem is None and device.now() - start_seconds < seconds_max:
         if hold is not None:
-            problem = hold.keep().problem
-        _run_segment(device, program, watch, settings, hold)
-        if _is_enough(watch, settings) or (hold is None and watch.num_resets == 0):
+            problem = hold.make_room().problem
+        loading.run()
+        if hold is None or loading.is_enough():
             break
-    power = power_between(_counted(watch))
+    power = loading.power()
     if power is None or not power.launch_joules:
-        return Energy(None, None, counter.source, problem or _too_few(watch, device, start_seconds))
-    if power.edge_fraction > settings.relative_error_fraction:
+        reason = problem or _too_few(loading.watch, device.now() - start_seconds)
+        return Energy(None, None, counter.source, reason)
+    pauses, edge_fraction = loading.pause_fraction, loading.edge_fraction(power)
+    if edge_fraction > settings.relative_error_fraction:
         reason = (
             f"a window of {power.seconds:.2f} s on ticks of the counter leaves an error of "
-            f"{100 * power.edge_fraction:.2g} %, {100 * settings.relative_error_fraction:g} % "
-            "was asked"
+            f"{100 * edge_fraction:.2g} %, {100 * settings.relative_error_fraction:g} % was asked"
         )
         return Energy(None, None, counter.source, reason)
-    joules, half_width = power.launch_joules, power.launch_joules * power.half_width_fraction
+    half_width_fraction = math.hypot(edge_fraction, power.spread_fraction)
+    joules = power.launch_joules * (1 - _PAUSE_POWER_FRACTION * pauses)
+    half_width = joules * half_width_fraction
     return Energy(
         per_launch=Interval(joules, joules - half_width, joules + half_width, CONFIDENCE),
-        average_watts=power.joules / power.seconds,
+        average_watts=power.joules / power.seconds / (1 - _PAUSE_POWER_FRACTION * pauses),
         source=counter.source,
     )
 
 
-def _run_segment(
-    device: Device,
-    program: Program,
-    watch: TickWatch,
-    settings: EnergySettings,
-    hold: Hold | None,
-) -> None:
-    """Load the device until the window is long enough, the die too hot, or the counter reset."""
-    watch.begin()
-    watch.poll()
-    start_seconds = looked_seconds = device.now()
-    seconds_max = settings.window_seconds_max + settings.window_seconds_min
-    num_resets, num_ticks = watch.num_resets, 0
-    while device.now() - start_seconds < seconds_max and watch.num_resets == num_resets:
-        watch.poll(program.run(CHUNK_SECONDS))
-        if hold is not None and device.now() - looked_seconds >= TEMPERATURE_SECONDS:
-            looked_seconds = device.now()
-            if _is_too_hot(device, hold):
-                return
-        if watch.num_ticks() > num_ticks:
-            num_ticks = watch.num_ticks()
-            if _is_enough(watch, settings):
-                return
-
-
-def _is_too_hot(device: Device, hold: Hold) -> bool:
-    celsius, settings = device.state().die_celsius, hold.settings
-    if celsius is None or settings.hold_celsius is None:
-        return False  # a dropped read: the next one is near
-    return celsius > settings.hold_celsius + settings.tolerance_celsius
-
-
-def _counted(watch: TickWatch) -> list[list[Tick]]:
-    return [segment[LEAD_IN_TICKS:] for segment in watch.segments]
-
-
-def _is_enough(watch: TickWatch, settings: EnergySettings) -> bool:
-    if watch.seconds() < settings.window_seconds_min:
-        return False  # cheap, and never wrong: it counts the lead-in too
-    power = power_between(_counted(watch))
-    if power is None or power.seconds < settings.window_seconds_min:
-        return False
-    is_precise = power.half_width_fraction <= settings.relative_error_fraction
-    return is_precise or power.seconds >= settings.window_seconds_max
-
-
-def _too_few(watch: TickWatch, device: Device, start_seconds: float) -> str:
-    num_ticks = sum(len(segment) for segment in watch.segments)
-    seconds = device.now() - start_seconds
+def _too_few(watch: TickWatch, seconds: float) -> str:
+    num_ticks = sum(len(segment.ticks) for segment in watch.segments)
     resets = f" and was reset {watch.num_resets} times" if watch.num_resets else ""
     return f"the energy counter moved only {num_ticks} times in {seconds:.1f} s{resets}"

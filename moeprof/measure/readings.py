@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from moeprof.measure.throttle import is_idle, throttling_is_visible, union_of_events
+from moeprof.measure.throttle import throttling_is_visible, union_of_events
+from moeprof.measure.throttle_readings import is_idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from moeprof.record import ClockEvent, DeviceState
+    from moeprof.record import ClockEvent, DeviceState, ThrottleEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Readings:
     throttled_fraction: float | None
     num_rejected: dict[str, int]
     ended_by: str | None
+    throttle_events: tuple[ThrottleEvent, ...] = ()
+    sm_clock_hertz_max: float | None = None
+    start_seconds: float = 0.0  # of the first reading, on the device's time line
 
 
 def summary(
@@ -40,6 +44,7 @@ def summary(
     throttled: Sequence[bool],
     num_rejected: dict[str, int],
     ended_by: str | None,
+    throttle_events: tuple[ThrottleEvent, ...] = (),
 ) -> Readings:
     """Return the summary of readings in time order; `throttled` has one entry per kept sample."""
     die = _given(state.die_celsius for state in states)
@@ -57,6 +62,9 @@ def summary(
         throttled_fraction=sum(throttled) / len(throttled) if visible else None,
         num_rejected=num_rejected,
         ended_by=ended_by,
+        throttle_events=throttle_events,
+        sm_clock_hertz_max=max(clocks, default=None),
+        start_seconds=states[0].at_seconds if states else 0.0,
     )
 
 

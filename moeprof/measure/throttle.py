@@ -2,50 +2,89 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from moeprof.record import THROTTLING_EVENTS, ClockEvent
+from moeprof.measure.throttle_cause import cause_of
+from moeprof.measure.throttle_growth import growths, stretches_grown
+from moeprof.measure.throttle_readings import NOTHING_KNOWN, Known, filled, throttled_readings
+from moeprof.measure.throttle_span import Span, span_of
+from moeprof.record import ThrottleEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-    from moeprof.record import DeviceState
+    from moeprof.device.protocol import Device
+    from moeprof.measure.throttle_growth import Growth
+    from moeprof.record import ClockEvent, DeviceState
 
-# Clocks of an unthrottled GPU wander by a step or two of 15 MHz in about 2 GHz.
-_CLOCK_DROP_FRACTION = 0.03
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """The throttles that readings show, and for each reading the one in force until the next."""
+
+    events: tuple[ThrottleEvent, ...]
+    stretches: tuple[ThrottleEvent | None, ...]
 
 
-def throttled_stretches(states: Sequence[DeviceState]) -> list[bool]:
-    """Return, for each reading, whether the device was throttled from it to the next reading.
+def known_of(device: Device, undisturbed_hertz: float | None = None) -> Known:
+    """Return what is known of a device besides its readings."""
+    gpu = device.specification
+    return Known(
+        power_limit_watts=device.power_limit_watts,
+        slowdown_celsius=None if gpu is None else gpu.slowdown_celsius,
+        sm_clock_hertz_max=None if gpu is None else gpu.sm_clock_hertz_max,
+        undisturbed_hertz=undisturbed_hertz,
+    )
 
-    A stretch is throttled if either end reports a throttling event or an SM clock 3 % below the
-    highest seen (unless the device was idle), or if a cumulative counter grew over it; the counters
-    see what happens between two readings.
+
+def throttling(
+    states: Sequence[DeviceState],
+    known: Known = NOTHING_KNOWN,
+    resumed: Collection[int] = (),
+) -> Throttling:
+    """Return the throttles seen in readings in time order; `resumed` follow a pause, by index.
+
+    From one reading to the next the device was throttled if either of them shows it, or if a
+    cumulative counter grew; the counters see what happens between two readings.
     """
-    at_reading = _clock_dropped(states)
-    for index, state in enumerate(states):
-        at_reading[index] |= bool((state.clock_events or frozenset()) & THROTTLING_EVENTS)
-    stretches = [here or after for here, after in pairwise(at_reading)] + at_reading[-1:]
-    for event in THROTTLING_EVENTS:
-        # A failed read has no counters: growth over the gap marks the whole gap.
-        counted = [index for index, state in enumerate(states) if event in state.throttle_seconds]
-        for before, after in pairwise(counted):
-            grown = states[after].throttle_seconds[event] - states[before].throttle_seconds[event]
-            if grown > 0:
-                stretches[before:after] = [True] * (after - before)
-    return stretches
+    states = filled(states)
+    shown = throttled_readings(states, known, resumed)
+    grown = growths(states)
+    flagged = [here or after for here, after in pairwise(shown)] + shown[-1:]
+    for growth in grown:
+        for index in stretches_grown(growth, states, shown):
+            flagged[index] = True
+    spans = []
+    for is_throttled, run in groupby(range(len(states)), key=flagged.__getitem__):
+        indices = list(run)
+        if is_throttled:
+            last = min(indices[-1] + 1, len(states) - 1)
+            spans.append(span_of(states, shown, grown, indices[0], last))
+    events = _named(states, spans, grown, known)
+    stretches: list[ThrottleEvent | None] = [None] * len(states)
+    for span, event in zip(spans, events, strict=True):
+        for index in range(span.first, span.last):
+            stretches[index] = event
+    if flagged and flagged[-1]:
+        stretches[-1] = events[-1]
+    return Throttling(events, tuple(stretches))
+
+
+def throttled_stretches(
+    states: Sequence[DeviceState],
+    known: Known = NOTHING_KNOWN,
+    resumed: Collection[int] = (),
+) -> list[bool]:
+    """Return, for each reading, whether the device was throttled from it to the next reading."""
+    return [event is not None for event in throttling(states, known, resumed).stretches]
 
 
 def union_of_events(states: Sequence[DeviceState]) -> frozenset[ClockEvent] | None:
     """Return every clock event that was seen; None where no reading told any."""
     told = [state.clock_events for state in states if state.clock_events is not None]
-    grown = {
-        event
-        for before, after in pairwise([s for s in states if s.throttle_seconds])
-        for event, seconds in after.throttle_seconds.items()
-        if seconds > before.throttle_seconds.get(event, seconds)
-    }
+    grown = {growth.event for growth in growths(states)}
     return frozenset().union(*told, grown) if told or grown else None
 
 
@@ -57,14 +96,26 @@ def throttling_is_visible(states: Sequence[DeviceState]) -> bool:
     )
 
 
-def is_idle(state: DeviceState) -> bool:
-    """Return whether a reading says that the device had nothing to do, so its clock is low."""
-    return state.clock_events is not None and ClockEvent.IDLE in state.clock_events
+def _named(
+    states: Sequence[DeviceState], spans: Sequence[Span], grown: Sequence[Growth], known: Known
+) -> tuple[ThrottleEvent, ...]:
+    """Return a throttle for each span, with its cause.
 
-
-def _clock_dropped(states: Sequence[DeviceState]) -> list[bool]:
-    clocks = [None if is_idle(state) else state.sm_clock_hertz for state in states]
-    lowest_normal = max((clock for clock in clocks if clock), default=0.0) * (
-        1 - _CLOCK_DROP_FRACTION
+    Counters that move at all are not silent, so those that stood still over a span refute their
+    causes; so does a reason that was told truly of one throttle and is missing in another.
+    """
+    counted = {event for state in states for event in state.throttle_seconds} if grown else set()
+    first = [_event(states, span, known, counted) for span in spans]
+    told = {event.cause for event in first if event.told and event.cause is not None}
+    return tuple(
+        event if event.told else _event(states, span, known, counted | told)
+        for span, event in zip(spans, first, strict=True)
     )
-    return [clock is not None and clock < lowest_normal for clock in clocks]
+
+
+def _event(
+    states: Sequence[DeviceState], span: Span, known: Known, refuted: Collection[ClockEvent]
+) -> ThrottleEvent:
+    bounds = (span.start_seconds, span.end_seconds)
+    cause, told = cause_of(states, bounds, span.grown_seconds, known, refuted)
+    return ThrottleEvent(*bounds, cause, told)

@@ -1,22 +1,16 @@
-"""The moments at which an energy counter moved, as seen by polling it."""
+"""The moments at which an energy counter moved, as seen by reading it again and again."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import stdtrit
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from moeprof.device.protocol import EnergyCounter
-
 CONFIDENCE = 0.95
-_NORMAL_QUANTILE = 1.96
+NORMAL_QUANTILE = 1.96
 _BATCHES_MIN = 4
 _BATCHES_MAX = 10
 
@@ -25,7 +19,7 @@ _BATCHES_MAX = 10
 class Tick:
     """A step of the counter: its joules, and when it came, give or take `error_seconds`.
 
-    Between the polls around it the launches went from `num_launches_before` to `_after`.
+    Between the readings around it the launches went from `num_launches_before` to `_after`.
     """
 
     joules: float
@@ -41,53 +35,68 @@ class Tick:
 
 
 @dataclass(slots=True)
-class TickWatch:
-    """Polls a counter and keeps its ticks in unbroken runs of `segments`."""
+class Segment:
+    """Ticks of a counter that was not reset between them; `start_seconds`: of the load, or rest."""
 
-    counter: EnergyCounter
-    now: Callable[[], float]
-    segments: list[list[Tick]] = field(default_factory=list)
+    start_seconds: float
+    ticks: list[Tick] = field(default_factory=list)
+
+    def after(self, lead_in_seconds: float) -> list[Tick]:
+        """Return the ticks that show nothing of what was before the start."""
+        first_seconds = self.start_seconds + lead_in_seconds
+        return [tick for tick in self.ticks if tick.at_seconds - tick.error_seconds > first_seconds]
+
+
+@dataclass(slots=True)
+class TickWatch:
+    """Keeps the ticks of a counter, from readings of it, in unbroken `segments`."""
+
+    segments: list[Segment] = field(default_factory=list)
     num_resets: int = 0
     _joules: float | None = None
-    _polled_seconds: float = 0.0
+    _read_seconds: float = 0.0
     _num_launches: int = 0
-    _polled_launches: int = 0
+    _read_launches: int = 0
 
-    def begin(self) -> None:
+    def begin(self, start_seconds: float) -> None:
         """Start a new segment: what happens until its first tick is not counted."""
-        self.segments.append([])
+        self.segments.append(Segment(start_seconds))
         self._joules = None
-        self._num_launches = self._polled_launches = 0
+        self._num_launches = self._read_launches = 0
 
-    def poll(self, num_launches: int = 0) -> None:
-        """Read the counter after `num_launches` more launches; a failed read is passed over.
+    def note(self, at_seconds: float, joules: float | None, num_launches: int = 0) -> None:
+        """Note a reading after `num_launches` more launches; a failed one is passed over.
 
-        A counter that goes back has been reset: the segment is dropped and a new one begun.
-        Raises DeviceLost.
+        A counter that goes back has been reset: what went before still counts, and a new segment
+        of the same load begins.
         """
         self._num_launches += num_launches
-        joules = self.counter.read()
-        now_seconds = self.now()
         if joules is None or not math.isfinite(joules):
             return
+        segment = self.segments[-1]
         if self._joules is not None and joules < self._joules:
             self.num_resets += 1
-            self.segments.pop()
-            self.begin()
+            self.begin(segment.start_seconds)
         elif self._joules is not None and joules > self._joules:
-            half = (now_seconds - self._polled_seconds) / 2
-            launches = (self._polled_launches, self._num_launches)
-            self.segments[-1].append(Tick(joules, now_seconds - half, half, *launches))
-        self._joules, self._polled_seconds = joules, now_seconds
-        self._polled_launches = self._num_launches
+            half = (at_seconds - self._read_seconds) / 2
+            launches = (self._read_launches, self._num_launches)
+            segment.ticks.append(Tick(joules, at_seconds - half, half, *launches))
+        self._joules, self._read_seconds = joules, at_seconds
+        self._read_launches = self._num_launches
 
-    def num_ticks(self) -> int:
-        """Return how many ticks the present segment has."""
-        return len(self.segments[-1])
+    @property
+    def ticks(self) -> list[Tick]:
+        """The ticks of the present segment."""
+        return self.segments[-1].ticks
+
+    def after(self, lead_in_seconds: float) -> list[list[Tick]]:
+        """Return the ticks of each segment that show nothing of what was before it."""
+        return [segment.after(lead_in_seconds) for segment in self.segments]
 
     def seconds(self) -> float:
         """Return the seconds between the first and last ticks of all segments."""
-        return sum(s[-1].at_seconds - s[0].at_seconds for s in self.segments if s)
+        ends = [segment.ticks for segment in self.segments if segment.ticks]
+        return sum(ticks[-1].at_seconds - ticks[0].at_seconds for ticks in ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,7 @@ def power_between(segments: list[list[Tick]]) -> Power | None:
         joules=joules,
         seconds=seconds,
         launch_joules=joules / num_launches if num_launches else None,
-        edge_fraction=_NORMAL_QUANTILE * math.sqrt(variance) / seconds,
+        edge_fraction=NORMAL_QUANTILE * math.sqrt(variance) / seconds,
         spread_fraction=_spread_fraction(segments, joules / seconds),
     )
 

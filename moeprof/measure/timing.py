@@ -11,7 +11,7 @@ import numpy as np
 from moeprof.measure.median_interval import MedianIntervalRule
 from moeprof.measure.readings import Readings, summary
 from moeprof.measure.rejection import rejection
-from moeprof.measure.throttle import throttled_stretches
+from moeprof.measure.throttle import known_of, throttling
 from moeprof.record import Latency, Sample
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from moeprof.device.protocol import Device, Program
     from moeprof.measure.settings import StoppingSettings
     from moeprof.measure.stopping import StoppingRule
-    from moeprof.record import DeviceState, Interval
+    from moeprof.measure.throttle_readings import Known
+    from moeprof.record import DeviceState, Interval, ThrottleEvent
 
 POLL_SECONDS = 0.02
 PROGRESS_SECONDS = 1.0
@@ -37,11 +38,15 @@ class TimingProgress(Protocol):
 
 @dataclass(slots=True)
 class _Log:
-    """What has been taken so far; `stretches` holds, per sample, the index of its reading."""
+    """What has been taken so far; `stretches` holds, per sample, the index of its reading.
+
+    `resumed` are the readings right after a pause, by index.
+    """
 
     states: list[DeviceState] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     stretches: list[int] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     num_taken: int = 0
 
@@ -52,6 +57,7 @@ def measure_latency(
     settings: StoppingSettings,
     hold: Hold | None,
     *,
+    undisturbed_hertz: float | None = None,
     on_progress: TimingProgress | None = None,
 ) -> tuple[Latency | None, Readings]:
     """Time a program, in seconds per launch; the latency is None where no sample was kept.
@@ -59,7 +65,8 @@ def measure_latency(
     Takes samples until the rule is finished, or until the budget of device time (pauses included)
     or of samples is spent, or the hold has lost its thermometer: `Readings.ended_by` says which.
     Each sample carries the last reading before it, at most about 20 ms old. `hold` pauses or heats
-    between chunks of samples.
+    between chunks of samples. `undisturbed_hertz` is the highest SM clock seen under load before,
+    under the same settings; without it a throttle that lasts the whole timing may go unseen.
 
     Raises:
         DeviceLost: the device is gone.
@@ -81,6 +88,7 @@ def measure_latency(
                 break
             if kept.moved:
                 program.run(RESUME_SECONDS)
+                log.resumed.append(len(log.states))
                 log.states.append(device.state())
         _take_chunk(device, program, settings, rule, log, hold)
         if device.now() - start_seconds >= settings.seconds_max:
@@ -93,7 +101,8 @@ def measure_latency(
     log.states.append(device.state())
     if on_progress is not None:
         on_progress(rule.interval() if log.samples else None, log.states[-1])
-    return _summed_up(log, rule, program.launches_per_sample, ended_by)
+    known = known_of(device, undisturbed_hertz)
+    return _summed_up(log, rule, program.launches_per_sample, ended_by, known)
 
 
 def _take_chunk(
@@ -131,19 +140,22 @@ def _summed_up(
     rule: StoppingRule,
     launches_per_sample: int,
     ended_by: str | None,
+    known: Known,
 ) -> tuple[Latency | None, Readings]:
-    throttled_between = throttled_stretches(log.states)
-    throttled = [throttled_between[stretch] for stretch in log.stretches]
+    found = throttling(log.states, known, log.resumed)
+    throttles = [found.stretches[stretch] for stretch in log.stretches]
+    throttled = [throttle is not None for throttle in throttles]
+    rejected = dict(log.rejected)
     if not log.samples:
-        return None, summary(log.states, throttled, dict(log.rejected), ended_by)
+        return None, summary(log.states, throttled, rejected, ended_by, found.events)
     interval = rule.interval()
     if rule.conclude():
         ended_by = None  # narrow enough, between two looks of the rule
     latencies = np.array([sample.latency_seconds for sample in log.samples])
     p10, p90, p99 = np.quantile(latencies, [0.1, 0.9, 0.99]).tolist()
     samples = tuple(
-        replace(sample, throttled=True) if flag else sample
-        for sample, flag in zip(log.samples, throttled, strict=True)
+        sample if throttle is None else _flagged(sample, throttle)
+        for sample, throttle in zip(log.samples, throttles, strict=True)
     )
     latency = Latency(
         median=interval,
@@ -154,4 +166,8 @@ def _summed_up(
         num_launches=len(samples) * launches_per_sample,
         num_rejected=log.rejected.total(),
     )
-    return latency, summary(log.states, throttled, dict(log.rejected), ended_by)
+    return latency, summary(log.states, throttled, rejected, ended_by, found.events)
+
+
+def _flagged(sample: Sample, throttle: ThrottleEvent) -> Sample:
+    return replace(sample, throttled=True, throttle_cause=throttle.cause)

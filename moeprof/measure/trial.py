@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moeprof.measure.energy import measure_energy
+from moeprof.measure.energy_parts import split_energy
 from moeprof.measure.timing import measure_latency
 from moeprof.record import Condition, Outcome, Status
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from moeprof.conditioning.hold import Hold
     from moeprof.conditioning.warm_up import WarmUp
     from moeprof.device.protocol import Device, Program
+    from moeprof.measure.background import Background
     from moeprof.measure.readings import Readings
     from moeprof.measure.settings import EnergySettings, StoppingSettings
     from moeprof.measure.timing import TimingProgress
@@ -26,11 +29,15 @@ def measure_point(  # noqa: PLR0913 - one point is all of these
     energy: EnergySettings,
     hold: Hold | None,
     warm_up: WarmUp,
-    idle_watts: float | None,
+    background: Background,
     l2_state: str,
+    undisturbed_hertz: float | None = None,
     on_progress: TimingProgress | None = None,
 ) -> Outcome:
     """Measure latency, then energy, of a program on a device that conditioning has made ready.
+
+    `undisturbed_hertz` is the highest SM clock seen before: against it throttling shows that
+    lasts the whole point.
 
     A hold that was not reached is not kept either: the point is measured as the device is, and its
     status says so.
@@ -41,8 +48,18 @@ def measure_point(  # noqa: PLR0913 - one point is all of these
 
     """
     kept = hold if hold is not None and hold.report.reached else None
-    latency, readings = measure_latency(device, program, stopping, kept, on_progress=on_progress)
-    joules = measure_energy(device, program, energy, kept)
+    latency, readings = measure_latency(
+        device,
+        program,
+        stopping,
+        kept,
+        undisturbed_hertz=undisturbed_hertz,
+        on_progress=on_progress,
+    )
+    joules = measure_energy(device, program, energy, kept, background.sensors)
+    static = background.static_at(readings.die_celsius_end)
+    if static is not None and background.rest is not None and joules.per_launch is not None:
+        joules = replace(joules, parts=split_energy(joules, static, background.rest))
     status, detail = _verdict(latency, readings, stopping, hold)
     return Outcome(
         status=status,
@@ -61,10 +78,25 @@ def measure_point(  # noqa: PLR0913 - one point is all of these
             sm_clock_hertz_min=readings.sm_clock_hertz_min,
             memory_clock_hertz=readings.memory_clock_hertz,
             power_limit_watts=device.power_limit_watts,
-            idle_watts=idle_watts,
+            idle_watts=None if static is None or static.watts is None else static.watts.estimate,
             clock_events=readings.clock_events,
             throttled_fraction=readings.throttled_fraction,
             l2_state=l2_state,
+            throttle_events=tuple(
+                replace(
+                    event,
+                    start_seconds=event.start_seconds - readings.start_seconds,
+                    end_seconds=event.end_seconds - readings.start_seconds,
+                )
+                for event in readings.throttle_events
+            ),
+            sm_clock_hertz_max=readings.sm_clock_hertz_max,
+            idle_celsius=None if static is None else static.die_celsius,
+            leakage_watts_per_celsius=(
+                None
+                if static is None or static.watts_per_celsius is None
+                else static.watts_per_celsius.estimate
+            ),
         ),
     )
 

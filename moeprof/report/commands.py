@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from moeprof.analysis.temperature_effect import temperature_effects
 from moeprof.dataset.read import read_measurements, read_runs, runs_with_rows
 from moeprof.device.capabilities import capabilities
 from moeprof.device.registry import open_device
@@ -16,7 +14,9 @@ from moeprof.errors import DatasetError, ExitCode, StoppedAtOnce
 from moeprof.kernel.capabilities import capabilities as kernel_capabilities
 from moeprof.recipe.load import find_recipe, load_recipe
 from moeprof.report import human
+from moeprof.report.consoles import console_on, print_json
 from moeprof.report.doctor import doctor_table
+from moeprof.report.effects import effect_documents, effect_lines
 from moeprof.report.lines import PlainLines
 from moeprof.report.live import LivePanel
 from moeprof.report.results import step_lines
@@ -31,18 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    from rich.console import Console
 
     from moeprof.sweep.events import SweepEnded
 
 _NUM_ROWS_SHOWN = 60
-_PIPED_WIDTH = 160
-
-
-def _console(stream: Any) -> Console:
-    # A pipe has no width: rich would fold tables at 80 columns.
-    width = None if stream.isatty() else _PIPED_WIDTH
-    # Names of layers and folders may hold brackets, which are not markup.
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show_doctor(*, as_json: bool) -> ExitCode:
@@ -54,9 +47,9 @@ def show_doctor(*, as_json: bool) -> ExitCode:
         device.close()
     can_sweep = any(each.available and each.name in {"CUDA", "CPU"} for each in found)
     if as_json:
-        _print_json({"can_sweep": can_sweep, "capabilities": [asdict(each) for each in found]})
+        print_json({"can_sweep": can_sweep, "capabilities": [asdict(each) for each in found]})
     else:
-        console = _console(sys.stdout)
+        console = console_on(sys.stdout)
         console.print(doctor_table(found))
         console.print(f"a sweep can run here: {'yes' if can_sweep else 'no'}")
     return ExitCode.DONE if can_sweep else ExitCode.DEVICE
@@ -79,9 +72,9 @@ def show_plan(recipe: str, *, seed: int | None, as_json: bool) -> ExitCode:
         "blocks": blocks,
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return ExitCode.DONE
-    console = _console(sys.stdout)
+    console = console_on(sys.stdout)
     warm_up = human.duration(loaded.recipe.conditioning.warm_up_seconds)
     console.print(
         f"{loaded.recipe.name}: {plan.num_points} points and {plan.num_sentinels} sentinels "
@@ -98,7 +91,7 @@ def show_sweep(
 ) -> ExitCode:
     """Run a sweep under the eyes of a terminal or a log, and print what it came to."""
     loaded = load_recipe(find_recipe(recipe), seed=seed)
-    errors = _console(sys.stderr)
+    errors = console_on(sys.stderr)
     observer = LivePanel(errors) if errors.is_terminal and not as_json else PlainLines(errors)
     try:
         with stop_on_signals() as stop_requested, observer:
@@ -114,12 +107,15 @@ def show_sweep(
             "interrupted twice: stopped at once",
             hint="Nothing that was finished is lost: the same command goes on from here.",
         ) from order
+    effects = temperature_effects(read_measurements(out, run_id=ended.run_id))
     if as_json:
-        _print_json(_sweep_document(ended))
+        print_json({**_sweep_document(ended), "temperature_effects": effect_documents(effects)})
     else:
-        console = _console(sys.stdout)
+        console = console_on(sys.stdout)
         _print_tables(console, out, run_id=ended.run_id, every_row=False)
         for line in summary_lines(ended, recipe=recipe, selector=selector, seed=seed):
+            console.print(line, soft_wrap=True)
+        for line in effect_lines(effects):
             console.print(line, soft_wrap=True)
     return ended.exit_code
 
@@ -130,12 +126,14 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
     _refuse_nameless(path, {run.run_id for run in runs})
     if as_json:
         lines = [asdict(line) for run in runs for line in _lines(path, run.run_id)]
-        _print_json({"out": str(path), "runs": [run.run_id for run in runs], "steps": lines})
+        print_json({"out": str(path), "runs": [run.run_id for run in runs], "steps": lines})
         return ExitCode.DONE
-    console = _console(sys.stdout)
+    console = console_on(sys.stdout)
     for run in runs:
         console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device.name}")
         _print_tables(console, path, run_id=run.run_id, every_row=every_row)
+        for line in effect_lines(temperature_effects(read_measurements(path, run_id=run.run_id))):
+            console.print(line, soft_wrap=True)
     return ExitCode.DONE
 
 
@@ -174,7 +172,3 @@ def _lines(path: Path, run_id: str) -> tuple[Any, ...]:
     (run,) = (each for each in read_runs(path) if each.run_id == run_id)
     table: pa.Table = read_measurements(path, run_id=run_id)
     return step_lines(table, run.notes.get("ceilings", {}))
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")

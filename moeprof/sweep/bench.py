@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from pydantic import TypeAdapter
 
 from moeprof.conditioning.hold import Hold, HoldReport, reach_temperature
 from moeprof.conditioning.warm_up import WarmUp, warm_up
 from moeprof.errors import KernelUnsupported
-from moeprof.measure.idle import measure_idle_watts
+from moeprof.measure.background import Background
+from moeprof.measure.idle import measure_idle_power
+from moeprof.measure.sensor.characterise import characterise_sensors
+from moeprof.measure.sensor.stream import Quantity
+from moeprof.measure.static_power import measure_static_power
 from moeprof.measure.trial import measure_point
 from moeprof.record import Condition
 from moeprof.sweep.meter import MeteredDevice, MeteredProgram
@@ -21,12 +27,18 @@ if TYPE_CHECKING:
     from moeprof.conditioning.settings import HoldSettings
     from moeprof.device.protocol import Device
     from moeprof.kernel.protocol import Kernel, L2State
+    from moeprof.measure.sensor.figures import SensorReport
     from moeprof.recipe.schema import Recipe
     from moeprof.record import DeviceState, Interval, Outcome
     from moeprof.sweep.case import Case
     from moeprof.sweep.meter import Meter
     from moeprof.sweep.plan import Block, Entry
     from moeprof.workload.workload import Workload
+
+
+# Of load before the idle power is measured, so that it is that of a die under load.
+_LEAD_IN_SECONDS = 1.0
+_BACKGROUNDS = TypeAdapter(Background)
 
 
 class Telling(Protocol):
@@ -44,14 +56,15 @@ class Telling(Protocol):
 
 @dataclass(slots=True)
 class Bench:
-    """What stays between points: the warm-up that was done, and the running block's idle power."""
+    """What stays between points: the warm-up that was done, and the power besides the work."""
 
     device: Device
     kernels: dict[str, Kernel]
     meter: Meter
     recipe: Recipe
     warmed: WarmUp | None = None
-    idle_watts: float | None = None
+    background: Background = field(default_factory=Background)
+    undisturbed_hertz: float | None = None  # the highest SM clock that a point has shown
     block_index: int | None = None
     block_hold: HoldReport | None = None  # how the running block came to its temperature
 
@@ -78,17 +91,21 @@ class Bench:
             if case.hold_celsius is not None:
                 hold = self._hold_again(case.hold_celsius, program, tell)
             tell("measuring", None, None, None)
-            return measure_point(
+            outcome = measure_point(
                 self._metered,
                 program,
                 stopping=self.settings.stopping,
                 energy=self.settings.energy,
                 hold=hold,
                 warm_up=warmed,
-                idle_watts=self.idle_watts,
+                background=self.background,
                 l2_state=l2_state,
+                undisturbed_hertz=self.undisturbed_hertz,
                 on_progress=lambda interval, state: tell("measuring", None, state, interval),
             )
+        highest = None if outcome.condition is None else outcome.condition.sm_clock_hertz_max
+        self.undisturbed_hertz = max(highest or 0.0, self.undisturbed_hertz or 0.0) or None
+        return outcome
 
     def bare_condition(self, case: Case) -> Condition:
         """Return what is known of the condition of a point that could not be measured."""
@@ -134,7 +151,8 @@ class Bench:
         return {
             "device": device,
             "warmed": asdict(self.warmed),
-            "idle_watts": self.idle_watts,
+            "background": _BACKGROUNDS.dump_python(self.background, mode="json"),
+            "undisturbed_hertz": self.undisturbed_hertz,
             "block_index": self.block_index,
             "block_hold": None if self.block_hold is None else asdict(self.block_hold),
         }
@@ -143,7 +161,8 @@ class Bench:
         """Go on from the snapshot of an earlier process."""
         self.device.restore(snapshot["device"])
         self.warmed = WarmUp(**snapshot["warmed"])
-        self.idle_watts = snapshot["idle_watts"]
+        self.background = _BACKGROUNDS.validate_python(snapshot["background"])
+        self.undisturbed_hertz = snapshot.get("undisturbed_hertz")
         self.block_index = snapshot["block_index"]
         report = snapshot["block_hold"]
         self.block_hold = None if report is None else HoldReport(**report)
@@ -166,6 +185,8 @@ class Bench:
     def _warm_up(self, program: MeteredProgram, tell: Telling) -> WarmUp:
         if self.warmed is None:
             with self.meter.spending("conditioning"):
+                tell("measuring power at rest", None, None, None)
+                rest = measure_idle_power(self._metered, self.settings.energy)
                 self.warmed = warm_up(
                     self._metered,
                     program,
@@ -174,19 +195,39 @@ class Bench:
                         "warming up", done_fraction, state, None
                     ),
                 )
+                tell("finding out about the sensors", None, None, None)
+                self.background = Background(rest=rest, sensors=self._sensors(program))
         return self.warmed
 
+    def _sensors(self, program: MeteredProgram) -> SensorReport | None:
+        """Return period, window and lag of the power sensors, None where energy is not measured."""
+        if not self.settings.energy.enabled or self.device.energy_counter is None:
+            return None
+        return characterise_sensors(self._metered, program)
+
     def _begin_block(self, block: Block, program: MeteredProgram, tell: Telling) -> None:
-        """Settle at the block's temperature and measure the idle power there."""
-        self.block_hold, self.idle_watts = None, None
+        """Settle at the block's temperature and measure the power without work there."""
+        self.block_hold = None
         if block.hold_celsius is not None:
             settings = self.settings.hold(block.hold_celsius)
             self.block_hold = self._hold(settings, program, tell).report
-        if self.block_hold is None or self.block_hold.reached:
-            tell("measuring idle power", None, None, None)
+        else:
             with self.meter.spending("conditioning"):
-                self.idle_watts, _ = measure_idle_watts(self._metered, self.settings.energy)
+                program.run(_LEAD_IN_SECONDS)
+        tell("measuring idle power", None, None, None)
+        with self.meter.spending("conditioning"):
+            static = measure_static_power(
+                self._metered, self.settings.energy, lag_seconds=self._lag_seconds
+            )
+        self.background = replace(self.background, static=static)
         self.block_index = block.index
+
+    @property
+    def _lag_seconds(self) -> float:
+        """The lag of the energy counter as far as it is known."""
+        sensors = self.background.sensors
+        counter = None if sensors is None else sensors.of(Quantity.ENERGY)
+        return 0.0 if counter is None else max(0.0, counter.lag_seconds or 0.0)
 
     def _hold_again(self, hold_celsius: float, program: MeteredProgram, tell: Telling) -> Hold:
         """Take over the block's temperature, or the block's failure to come to it."""

@@ -51,8 +51,10 @@ def make_plan(loaded: LoadedRecipe, can_run: Callable[[Case], bool] | None = Non
     """Order a recipe's points: blocks and the points within them shuffled by the recipe's seed.
 
     Batch sizes are dealt evenly to the blocks, so drift between blocks cannot look like a batch
-    size. A sentinel stands at both ends of every block and after every `sentinel_every` points; it
-    is a case that `can_run` says the device's kernels take (None: all of them).
+    size. Blocks come in rounds of one for each temperature, in random order within the round, so
+    drift cannot look like a temperature either. A sentinel stands at both ends of every block and
+    after every `sentinel_every` points; it is a case that `can_run` says the device's kernels take
+    (None: all of them).
     """
     recipe = loaded.recipe
     rng = np.random.default_rng([recipe.seed, 0x5EED])
@@ -60,18 +62,18 @@ def make_plan(loaded: LoadedRecipe, can_run: Callable[[Case], bool] | None = Non
     cases = list(_cases(loaded))
     sentinel = _sentinel(cases, can_run)
     blocks_per_hold = min(max(1, -(-recipe.order.num_blocks // len(holds))), len(cases))
-    drafts: list[tuple[float | None, list[Case]]] = []
+    drafts: list[list[tuple[float | None, list[Case]]]] = []
     for hold in holds:
         shuffled = [cases[index] for index in rng.permutation(len(cases))]
         shuffled.sort(key=lambda case: case.batch_size)  # stable: random among equal sizes
-        for first in range(blocks_per_hold):
+        dealt = []
+        for first in rng.permutation(blocks_per_hold):
             members = shuffled[first::blocks_per_hold]
-            members = [members[index] for index in rng.permutation(len(members))]
-            drafts.append((hold, members))
+            dealt.append((hold, [members[index] for index in rng.permutation(len(members))]))
+        drafts.append(dealt)
     blocks: list[Block] = []
     order_index = 0
-    for draft_index in rng.permutation(len(drafts)):
-        hold, members = drafts[draft_index]
+    for hold, members in _in_rounds(drafts, rng):
         entries = []
         for role, case in _with_sentinels(members, sentinel, recipe.order.sentinel_every):
             held = case if hold is None else replace(case, hold_celsius=hold)
@@ -125,6 +127,15 @@ def _cases(loaded: LoadedRecipe) -> Iterator[Case]:
         workload.batch_sizes,
     ):
         yield Case(layer, kernel, dtype, batch_size, pattern, placement, None, workload.l2_state)
+
+
+def _in_rounds(
+    drafts: list[list[tuple[float | None, list[Case]]]], rng: np.random.Generator
+) -> Iterator[tuple[float | None, list[Case]]]:
+    """Yield the first block of every temperature in random order, then the second ones."""
+    for blocks_of_round in zip(*drafts, strict=True):
+        for index in rng.permutation(len(blocks_of_round)):
+            yield blocks_of_round[index]
 
 
 def _with_sentinels(cases: list[Case], sentinel: Case, every: int) -> Iterator[tuple[Role, Case]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 UNIT = re.compile(
     r"(.*_)?(seconds|joules|watts|celsius|hertz|fraction)"
-    r"(_(ci_low|ci_high|p10|p90|p99|min|start|end))?"
+    r"(_(ci_low|ci_high|p10|p90|p99|min|max|start|end))?"
 )
 SYMBOLS = {"seconds": "s", "joules": "J", "watts": "W", "celsius": "degC", "hertz": "Hz"}
 

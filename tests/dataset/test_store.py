@@ -17,8 +17,9 @@ from dataset.examples import LOST, RUN, outcome, step, step_with
 
 from moeprof.dataset import files
 from moeprof.dataset.journal import journal_path
-from moeprof.dataset.read import read_measurements, read_runs
+from moeprof.dataset.read import read_measurements, read_runs, read_samples
 from moeprof.dataset.run import run_path
+from moeprof.dataset.schema import MEASUREMENTS, SAMPLES, SCHEMA_VERSION, is_in_version
 from moeprof.dataset.store import open_run
 from moeprof.errors import DatasetError
 
@@ -269,14 +270,15 @@ def test_a_flipped_bit_is_noticed(finished: Path) -> None:
 
 
 def newer(document: dict[str, Any]) -> bytes:
-    return json.dumps(document | {"schema_version": 2}).encode() + b"\n"
+    return json.dumps(document | {"schema_version": SCHEMA_VERSION + 1}).encode() + b"\n"
 
 
 def test_a_newer_schema_is_refused_by_name_wherever_it_stands(finished: Path) -> None:
     def make_part_newer() -> None:
         path = finished / "measurements" / parts(finished)[0]
         table = pq.read_table(path)
-        pq.write_table(table.replace_schema_metadata({"schema_version": "2"}), path)
+        newer_version = {"schema_version": str(SCHEMA_VERSION + 1)}
+        pq.write_table(table.replace_schema_metadata(newer_version), path)
 
     def make_journal_newer() -> None:
         path = journal_path(finished, RUN.run_id)
@@ -288,8 +290,53 @@ def test_a_newer_schema_is_refused_by_name_wherever_it_stands(finished: Path) ->
 
     for make_newer in (make_part_newer, make_journal_newer, make_record_newer):
         make_newer()
-        with pytest.raises(DatasetError, match="has schema_version 2, this moeprof reads up to 1"):
+        with pytest.raises(DatasetError, match=r"has schema_version \d+, this moeprof reads up to"):
             open_run(finished, RUN)
+
+
+def make_older(folder: Path, version: int) -> None:
+    """Turn a finished dataset into one that an older moeprof had written."""
+    for name in ("measurements", "samples"):
+        for file in parts(folder, name):
+            table = pq.read_table(folder / name / file)
+            names = [each for each in table.column_names if is_in_version(each, version)]
+            old = table.select(names).replace_schema_metadata({"schema_version": str(version)})
+            pq.write_table(old, folder / name / file)
+
+
+def test_parts_of_an_older_schema_are_read_with_nulls_for_what_came_later(finished: Path) -> None:
+    make_older(finished, 1)
+
+    for table, schema in (
+        (read_measurements(finished), MEASUREMENTS),
+        (read_samples(finished), SAMPLES),
+    ):
+        assert table.schema.names == schema.names
+        younger = [name for name in schema.names if not is_in_version(name, 1)]
+        assert younger
+        assert all(table[name].null_count == table.num_rows for name in younger)
+        assert table.num_rows > 0
+
+
+def test_a_journal_of_an_older_schema_is_gone_on_with_in_todays(tmp_path: Path) -> None:
+    path = journal_path(tmp_path, RUN.run_id)
+    with open_run(tmp_path, RUN) as writer:
+        writer.add(*step(0), None)
+        header, line = map(json.loads, path.read_bytes().splitlines())
+    for file in tmp_path.glob("*/*.parquet"):
+        file.unlink()
+    old = {
+        table: {name: each for name, each in line[table].items() if is_in_version(name, 1)}
+        for table in ("rows", "samples")
+    }
+    written = [header | {"schema_version": 1}, line | old]
+    path.write_bytes(b"".join(json.dumps(each).encode() + b"\n" for each in written))
+
+    with open_run(tmp_path, RUN) as writer:
+        assert json.loads(path.read_bytes().splitlines()[0])["schema_version"] == SCHEMA_VERSION
+        writer.add(*step(1), None)
+
+    assert read_measurements(tmp_path)["order_index"].to_pylist() == [0, 1]
 
 
 def test_a_parquet_file_of_somebody_else_is_refused(finished: Path) -> None:

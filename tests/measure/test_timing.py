@@ -56,7 +56,7 @@ def test_sensors_are_read_every_20_milliseconds_at_most() -> None:
 def test_throttled_samples_are_flagged_and_kept() -> None:
     def throttle(reading: dict[str, Any], at: float) -> None:
         if 0.5 <= at < 0.8:
-            reading["clock_events"] = frozenset({ClockEvent.SW_POWER_CAP})
+            reading.update(clock_events=frozenset({ClockEvent.SW_POWER_CAP}), sm_clock_hertz=1.7e9)
 
     latency, readings = measured(FakeDevice(edit=throttle))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,19 @@ from moeprof.conditioning.hold import reach_temperature
 from moeprof.conditioning.settings import HoldSettings
 from moeprof.conditioning.warm_up import WarmUp
 from moeprof.errors import DeviceLost
+from moeprof.measure.background import Background
+from moeprof.measure.idle import IdlePower
 from moeprof.measure.settings import EnergySettings, StoppingSettings
+from moeprof.measure.static_power import StaticPower
 from moeprof.measure.trial import measure_point
-from moeprof.record import Outcome, Status
+from moeprof.record import Interval, Outcome, Status
+
+STATIC = StaticPower(
+    Interval(80.0, 79.0, 81.0, 0.95), 70.0, None, {"watts_per_celsius": "it cooled too little"}
+)
+BACKGROUND = Background(
+    rest=IdlePower(Interval(60.0, 59.0, 61.0, 0.95), die_celsius=30.0), static=STATIC
+)
 
 
 def outcome(device: FakeDevice, hold: Any = None, **more: Any) -> Outcome:
@@ -22,7 +33,7 @@ def outcome(device: FakeDevice, hold: Any = None, **more: Any) -> Outcome:
         energy=EnergySettings(),
         hold=hold,
         warm_up=WarmUp(300.0, True, 120.0, "steady"),
-        idle_watts=80.0,
+        background=more.pop("background", BACKGROUND),
         l2_state="cold",
     )
 
@@ -42,6 +53,37 @@ def test_a_point_that_goes_well_is_ok_and_has_its_condition() -> None:
     assert found.condition.throttled_fraction == 0
     assert found.condition.warm_up_steady is True
     assert found.condition.idle_watts == 80.0
+    assert found.condition.idle_celsius == 70.0
+
+
+def test_the_joules_of_a_launch_are_divided_into_idle_leakage_and_work() -> None:
+    energy = outcome(FakeDevice(celsius=70.0)).energy
+
+    assert energy is not None
+    assert energy.per_launch is not None
+    assert energy.parts is not None
+    assert energy.parts.idle is not None
+    assert energy.parts.leakage is not None
+    assert energy.parts.dynamic is not None
+    parts = (energy.parts.idle, energy.parts.leakage, energy.parts.dynamic)
+    assert sum(part.estimate for part in parts) == pytest.approx(energy.per_launch.estimate)
+    assert energy.parts.idle.estimate / energy.parts.leakage.estimate == pytest.approx(3)
+
+
+def test_static_power_of_another_temperature_is_carried_over_by_its_slope_or_not_at_all() -> None:
+    slope = Interval(1.0, 0.9, 1.1, 0.95)
+    sloped = replace(BACKGROUND, static=replace(STATIC, watts_per_celsius=slope, absent={}))
+
+    moved, near, far = sloped.static_at(60.0), BACKGROUND.static_at(69), BACKGROUND.static_at(60)
+
+    assert moved is not None
+    assert moved.watts is not None
+    assert moved.watts.estimate == pytest.approx(70.0)
+    assert moved.watts.high - moved.watts.low == pytest.approx(2 * 2**0.5)
+    assert near is STATIC
+    assert far is not None
+    assert far.watts is None
+    assert "10.0 C away" in far.absent["watts"]
 
 
 def test_a_point_out_of_budget_is_imprecise_and_says_how_imprecise() -> None:

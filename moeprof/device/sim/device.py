@@ -179,6 +179,15 @@ class SimulatedDevice:
 def open_simulated(selector: str, *, seed: int) -> SimulatedDevice:
     """Open the simulated GPU that a selector such as `sim:h200-sxm` names.
 
+    Raises DeviceUnavailable and CatalogueError as `simulated_gpu` does.
+    """
+    gpu = simulated_gpu(selector)
+    return SimulatedDevice(gpu, truth_of(gpu), seed=seed)
+
+
+def simulated_gpu(selector: str) -> GPU:
+    """Return the specification that a selector such as `sim:h200-sxm` names.
+
     Raises:
         DeviceUnavailable: the selector names no GPU of the catalogue.
         CatalogueError: the GPU's file is malformed.
@@ -186,7 +195,7 @@ def open_simulated(selector: str, *, seed: int) -> SimulatedDevice:
     """
     name = selector.removeprefix(PREFIX)
     try:
-        gpu = catalogue.gpu(name)
+        return catalogue.gpu(name)
     except HardwareError as error:
         known = catalogue.gpu_names()
         nearest = difflib.get_close_matches(name, known) or known
@@ -194,4 +203,3 @@ def open_simulated(selector: str, *, seed: int) -> SimulatedDevice:
             f"no GPU {name!r} to simulate: {error.message}",
             hint=f"Choose {', '.join(PREFIX + candidate for candidate in nearest)}.",
         ) from error
-    return SimulatedDevice(gpu, truth_of(gpu), seed=seed)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moeprof.device.sim.noise import TimingNoise
     from moeprof.device.sim.timing import LaunchCost
     from moeprof.device.sim.truth import Truth
+    from moeprof.record import ClockEvent
 
 SAMPLE_SECONDS = 250e-6  # far above the 0.5 us that CUDA events resolve
 
@@ -59,7 +60,8 @@ class SimulatedProgram:
     def run(self, seconds: float) -> int:
         """Launch for at least `seconds`, to the end of the last launch; return the launches.
 
-        Launches take their mean time, so that a long run costs a step per governor decision.
+        Launches take their mean time, so that a long run costs a step per moment at which
+        the clock may change.
 
         Raises:
             DeviceLost: the device was gone before the run ended.
@@ -75,7 +77,7 @@ class SimulatedProgram:
                 clock_hertz = self._sm_clock_hertz
                 launch_seconds = self._noiseless_seconds() * self._noise.mean_factor
                 dynamic_watts = self._cost.dynamic_watts(clock_hertz, launch_seconds)
-            step_seconds = min(end_seconds, body.decision_seconds) - body.now_seconds
+            step_seconds = min(end_seconds, body.change_seconds) - body.now_seconds
             if step_seconds <= 0:
                 break
             body.advance(step_seconds, dynamic_watts=dynamic_watts, busy=True)
@@ -88,6 +90,16 @@ class SimulatedProgram:
 
     def close(self) -> None:
         """Free nothing: there is no data behind simulated work."""
+
+    @property
+    def true_sm_clock_hertz(self) -> float:
+        """The clock that launches run at now, whatever the sensors say; for audits."""
+        return self._sm_clock_hertz
+
+    @property
+    def true_events(self) -> frozenset[ClockEvent]:
+        """What holds that clock below its highest now, as far as it has a name; for audits."""
+        return self._body.governor.events
 
     @property
     def _sm_clock_hertz(self) -> float:

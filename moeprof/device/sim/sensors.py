@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moeprof.device.sim.planted import NO_COUNTERS
 from moeprof.record import ClockEvent, DeviceState
 
 if TYPE_CHECKING:
@@ -65,22 +66,34 @@ class Sensors:
         }
         if readings["memory_clock_hertz"] is None:
             absent["memory_clock_hertz"] = NO_MEMORY_CLOCK
+        if self._truth.planted.counters_absent:
+            absent["throttle_seconds"] = NO_COUNTERS
         kept = {name: value for name, value in readings.items() if name not in absent}
         return DeviceState(at_seconds=body.now_seconds, absent=absent, **kept)
 
     def _readings(self, body: Body) -> dict[str, Any]:
-        truth, governor = self._truth, body.governor
+        truth, planted = self._truth, self._truth.planted
         idle = body.is_idle
         mean_celsius = (body.die_celsius + body.sink_celsius) / 2
         return {
             "die_celsius": float(round(body.die_celsius)),
             "memory_celsius": float(round(mean_celsius + truth.memory_offset_celsius)),
-            "sm_clock_hertz": truth.idle_sm_clock_hertz if idle else governor.sm_clock_hertz,
+            "sm_clock_hertz": truth.idle_sm_clock_hertz if idle else self._clock(body),
             "memory_clock_hertz": truth.memory_clock_hertz,
             "watts": self._watts(body),
-            "clock_events": frozenset({ClockEvent.IDLE}) if idle else governor.events,
-            "throttle_seconds": dict(body.throttle_seconds),
+            "clock_events": frozenset({ClockEvent.IDLE})
+            if idle
+            else planted.told_events(body.governor.events, body.now_seconds),
+            "throttle_seconds": planted.told_seconds(body.throttle_seconds),
         }
+
+    def _clock(self, body: Body) -> float:
+        """Return the clock of busy SMs, less the steps that its reading wanders by."""
+        truth, clock_hertz = self._truth, body.governor.sm_clock_hertz
+        if truth.planted.clock_wander_steps:
+            num_steps = self._random.integers(truth.planted.clock_wander_steps, endpoint=True)
+            clock_hertz -= int(num_steps) * truth.sm_clock_step_hertz
+        return clock_hertz
 
     def _watts(self, body: Body) -> float:
         """Return the mean of a window that ended at the last update, less the lag."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from moeprof.device.sim.planted import NOTHING_PLANTED, Planted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -107,6 +109,8 @@ class Truth:
     dropped_reads_fraction: float = 0.001
     state_read_seconds: float = 50e-6  # what reading every sensor takes; the GPU idles meanwhile
     counter_read_seconds: float = 20e-6
+
+    planted: Planted = NOTHING_PLANTED
 
 
 def truth_of(gpu: GPU) -> Truth:

@@ -1,0 +1,115 @@
+"""Trials spread over the cores of this machine, with the same outcomes however they are spread."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, Protocol
+
+from moeprof.selfcheck.check import Check, random_of_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from moeprof.hardware.gpu import GPU
+
+_CHUNKS_PER_CHECK = 40
+# One thread for each worker: several would fight for the cores that the workers already fill.
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Chunk = tuple[Check, range]
+
+
+class AuditProgress(Protocol):
+    """Hears how far the trials of all checks together have come."""
+
+    def __call__(self, check: str, num_done: int, num_trials: int) -> None:
+        """Take the check that a chunk was finished of, and the trials of all checks."""
+
+
+def run_trials(
+    sizes: Mapping[Check, int],
+    gpu: GPU,
+    *,
+    seed: int,
+    num_workers: int,
+    on_progress: AuditProgress,
+) -> dict[Check, list[Any]]:
+    """Return the outcomes of `sizes[check]` trials of every check, in the order of their index.
+
+    With one worker everything runs in this process.
+    """
+    chunks = [
+        (check, range(first, min(first + length, num_trials)))
+        for check, num_trials in sizes.items()
+        for length in [max(1, -(-num_trials // _CHUNKS_PER_CHECK))]
+        for first in range(0, num_trials, length)
+    ]
+    found: dict[Check, dict[int, list[Any]]] = {check: {} for check in sizes}
+    num_done, num_trials = 0, sum(sizes.values())
+    run = _here if num_workers == 1 else _in_processes
+    for (check, indices), outcomes in run(chunks, gpu, seed, num_workers):
+        found[check][indices.start] = outcomes
+        num_done += len(indices)
+        on_progress(check.name, num_done, num_trials)
+    return {
+        check: [each for start in sorted(parts) for each in parts[start]]
+        for check, parts in found.items()
+    }
+
+
+def run_chunk(chunk: Chunk, gpu: GPU, seed: int) -> list[Any]:
+    """Return the outcomes of one chunk's trials."""
+    check, indices = chunk
+    return [check.trial(gpu, random_of_trial(seed, check.name, index)) for index in indices]
+
+
+def _here(
+    chunks: Sequence[Chunk], gpu: GPU, seed: int, num_workers: int
+) -> Iterator[tuple[Chunk, list[Any]]]:
+    assert num_workers == 1
+    for chunk in chunks:
+        yield chunk, run_chunk(chunk, gpu, seed)
+
+
+def _in_processes(
+    chunks: Sequence[Chunk], gpu: GPU, seed: int, num_workers: int
+) -> Iterator[tuple[Chunk, list[Any]]]:
+    # A fork would copy locks that the threads of Arrow and torch may hold.
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(
+            num_workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts
+        ) as pool,
+    ):
+        running = {pool.submit(run_chunk, chunk, gpu, seed): chunk for chunk in chunks}
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process of a terminal; this one is told by the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let processes that start inside use one thread each."""
+    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,109 @@
+"""Claims about the audits of energy and of sensors."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from moeprof.hardware import catalogue
+from moeprof.selfcheck import energy, sensor
+from moeprof.selfcheck.energy import EnergyTrial
+from moeprof.selfcheck.finding import Verdict
+from moeprof.selfcheck.sensor import SensorTrial
+
+GPU = catalogue.gpu("h200-sxm")
+GOOD = EnergyTrial(
+    held=False,
+    reset=False,
+    refusal=None,
+    error_fraction=0.002,
+    covered=True,
+    half_width_fraction=0.005,
+    dynamic_error_fraction=0.004,
+    dynamic_covered=True,
+    leakage_error_fraction=0.001,
+    static_error_fraction=0.001,
+    static_covered=True,
+)
+GOOD_SENSOR = SensorTrial(
+    period_error_fraction=0.001,
+    window_error_seconds=0.0001,
+    lag_error_seconds=0.0001,
+    lags_covered=True,
+    characterising_seconds=7.0,
+    energy_error_fraction=0.002,
+)
+
+
+@pytest.mark.parametrize("module", [energy, sensor])
+def test_a_trial_is_the_same_for_the_same_seed_and_can_be_sent(module: object) -> None:
+    (check,) = module.CHECKS  # type: ignore[attr-defined]
+    first, second = (check.trial(GPU, np.random.default_rng(11)) for _ in range(2))
+
+    assert first == second == pickle.loads(pickle.dumps(first))  # noqa: S301 - our own
+    assert pickle.dumps(check)
+
+
+def test_a_few_cards_keep_every_promise() -> None:
+    trials = [energy.trial(GPU, np.random.default_rng(seed)) for seed in range(8)]
+    findings = {finding.name: finding for finding in energy.judge(trials)}
+
+    assert findings["energy_error_p95"].verdict is Verdict.KEPT
+    assert findings["energy_parts_error_p95"].verdict is Verdict.KEPT
+    assert tuple(findings) == energy.CHECKS[0].figures
+
+
+def test_figures_are_named_and_good_trials_keep_them() -> None:
+    findings = sensor.judge([GOOD_SENSOR] * 50)
+
+    assert tuple(finding.name for finding in findings) == sensor.CHECKS[0].figures
+    assert {finding.verdict for finding in findings} == {Verdict.KEPT, Verdict.TOLD}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("energy_error_p95", {"error_fraction": 0.02}),
+        ("energy_interval_coverage", {"covered": False}),
+        ("energy_parts_error_p95", {"dynamic_error_fraction": 0.05}),
+        ("energy_parts_coverage", {"dynamic_covered": False}),
+        ("static_power_error_p95", {"static_error_fraction": 0.05}),
+    ],
+)
+def test_a_fault_breaks_its_own_promise(name: str, fault: dict[str, object]) -> None:
+    trials = [GOOD] * 70 + [replace(GOOD, **fault)] * 30  # type: ignore[arg-type]
+    verdicts = {finding.name: finding.verdict for finding in energy.judge(trials)}
+
+    assert verdicts.pop(name) is Verdict.BROKEN
+    assert set(verdicts.values()) == {Verdict.KEPT, Verdict.TOLD}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("sensor_period_error", {"period_error_fraction": 0.05}),
+        ("sensor_window_error_seconds", {"window_error_seconds": 0.02}),
+        ("sensor_lag_error_seconds", {"lag_error_seconds": math.inf}),
+        ("sensor_interval_coverage", {"lags_covered": False}),
+        ("energy_error_known_sensors_p95", {"energy_error_fraction": 0.02}),
+    ],
+)
+def test_a_fault_of_a_sensor_breaks_its_own_promise(name: str, fault: dict[str, object]) -> None:
+    trials = [GOOD_SENSOR] * 70 + [replace(GOOD_SENSOR, **fault)] * 30  # type: ignore[arg-type]
+    verdicts = {finding.name: finding.verdict for finding in sensor.judge(trials)}
+
+    assert verdicts.pop(name) is Verdict.BROKEN
+    assert set(verdicts.values()) == {Verdict.KEPT, Verdict.TOLD}
+
+
+def test_refusals_are_told_and_do_not_count_as_errors() -> None:
+    refused = EnergyTrial(held=False, reset=True, refusal="too few ticks")
+    findings = {finding.name: finding for finding in energy.judge([GOOD] * 3 + [refused])}
+
+    assert findings["energy_refused"].achieved == pytest.approx(0.25)
+    assert findings["energy_error_p95"].num_trials == 3
+    assert findings["energy_error_p95"].verdict is Verdict.KEPT
