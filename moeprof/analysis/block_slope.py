@@ -49,7 +49,7 @@ def block_slope(rows: BlockRows) -> BlockSlope | None:
     Every point has a level of its own, so blocks are compared through the points they share. All
     rows of a block share its disturbance, whose variance is estimated (Paule and Mandel 1982) on
     top of the rows' errors; the slope's interval is that of Knapp and Hartung (Statistics in
-    Medicine 22, 2003), with t for the blocks that are left after the design.
+    Medicine 22, 2003), with t for the blocks that are left after the design and the variance.
     """
     information, told = _information(rows)
     weights, directions = np.linalg.eigh(information)
@@ -78,6 +78,10 @@ def block_slope(rows: BlockRows) -> BlockSlope | None:
     inverse = np.linalg.inv(upper)
     slope = float((inverse @ projected)[0])
     error = float(np.linalg.norm(inverse[0])) * math.sqrt(rest / num_degrees)
+    if variance > 0:
+        # Weights that hang on an estimated variance cost another degree (as in the prediction
+        # intervals of Higgins, Thompson and Spiegelhalter, JRSS A 172, 2009).
+        num_degrees = max(1, num_degrees - 1)
     half_width = float(stdtrit(num_degrees, (1 + CONFIDENCE) / 2)) * error
     interval = Interval(slope, slope - half_width, slope + half_width, CONFIDENCE)
     if error == 0:

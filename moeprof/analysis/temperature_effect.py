@@ -250,7 +250,7 @@ def _watts_slope(
     num_holds = len(set(table["hold_celsius"].to_pylist()))
     if len(design) >= _FEWEST_BLOCKS_TO_BEND and num_holds >= _FEWEST_HOLDS_TO_BEND:
         design = np.column_stack([design, design[:, 0] ** 2])
-    errors = log_errors(table, "energy_joules") * np.nanmean(watts)
+    errors = log_errors(table, "energy_joules") * watts
     unknown = _UNKNOWN_ERROR_FRACTION * np.nanmean(watts)
     found = _slope(watts, np.where(np.isnan(errors), unknown, errors), points, blocks, design)
     return found, None if found is not None else "too few blocks have a power"

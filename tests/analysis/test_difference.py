@@ -26,11 +26,11 @@ def test_a_difference_says_how_much_larger_the_second_is() -> None:
     assert found.confidence == 0.95
 
 
-def test_half_widths_add_in_quadrature() -> None:
+def test_half_widths_add_in_quadrature_with_five_percent_to_spare() -> None:
     found = difference(ONE_PERCENT, ONE_PERCENT).relative
 
-    assert found.high == pytest.approx(0.01 * math.sqrt(2), rel=0.02)
-    assert found.low == pytest.approx(-0.01 * math.sqrt(2), rel=0.02)
+    assert found.high == pytest.approx(1.05 * 0.01 * math.sqrt(2), rel=0.01)
+    assert found.low == pytest.approx(-1.05 * 0.01 * math.sqrt(2), rel=0.01)
 
 
 def test_a_lopsided_interval_counts_on_the_side_where_it_is_wide() -> None:
