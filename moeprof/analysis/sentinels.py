@@ -77,7 +77,8 @@ def sentinel_series(table: pa.Table) -> tuple[Series, ...]:
     Ranks with the same rows share one measurement, which counts once.
     """
     order, latencies = reals(table, "order_index"), reals(table, "latency_seconds")
-    usable = (latencies > 0) & np.equal(table["role"].to_pylist(), Role.SENTINEL.value)
+    roles = table["role"].to_pylist()
+    usable = (latencies > 0) & np.array([role == Role.SENTINEL for role in roles], dtype=np.bool_)
     run_ids, point_ids = table["run_id"].to_pylist(), table["point_id"].to_pylist()
     owners: dict[tuple[str, str], dict[float, int]] = {}
     measured: set[tuple[str, float, float]] = set()

@@ -29,6 +29,7 @@ _PROBE_AFTER_SECONDS = 5.0
 _ROOM_CELSIUS = 0.5
 _ROOM_FRACTION = 0.7  # of the tolerance
 _ROOM_SECONDS = 5.0
+_ROOM_SECONDS_MIN = 0.6
 _COLD_FRACTION = 0.85
 
 
@@ -134,15 +135,21 @@ class Hold:
     def _room(self) -> tuple[float, float]:
         """Return between which temperatures uninterrupted load may run, the edge in their middle.
 
-        A slow die needs less room for a long window, so it is moved less.
+        A slow die needs less room for a long window, so it is moved less; a fast one gets all that
+        the tolerance has, even if the edge is then nearer to one end.
         """
         goal_celsius, regulator = _goal(self.settings), self._regulator()
         far_celsius = _ROOM_FRACTION * self.settings.tolerance_celsius
-        room_celsius = min(_ROOM_CELSIUS, regulator.heating_celsius_per_second * _ROOM_SECONDS / 2)
-        return (
-            max(goal_celsius - far_celsius, regulator.edge_celsius - room_celsius),
-            min(goal_celsius + far_celsius, regulator.edge_celsius + room_celsius),
+        speed = regulator.heating_celsius_per_second
+        room_celsius = min(
+            far_celsius,
+            max(min(_ROOM_CELSIUS, speed * _ROOM_SECONDS / 2), speed * _ROOM_SECONDS_MIN / 2),
         )
+        middle_celsius = min(
+            max(regulator.edge_celsius, goal_celsius - far_celsius + room_celsius),
+            goal_celsius + far_celsius - room_celsius,
+        )
+        return middle_celsius - room_celsius, middle_celsius + room_celsius
 
     def _is_outside(self) -> bool:
         excess_celsius = self._regulator().celsius - _goal(self.settings)

@@ -15,6 +15,7 @@ from moeprof.record import (
     ClockEvent,
     Condition,
     Energy,
+    EnergyParts,
     Interval,
     Latency,
     Outcome,
@@ -22,6 +23,7 @@ from moeprof.record import (
     Sample,
     Source,
     Status,
+    ThrottleEvent,
 )
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
@@ -69,6 +71,13 @@ CONDITION = Condition(
     clock_events=frozenset({ClockEvent.SW_POWER_CAP, ClockEvent.IDLE}),
     throttled_fraction=0.25,
     l2_state="cold",
+    throttle_events=(ThrottleEvent(0.5, 0.75, ClockEvent.SW_POWER_CAP, told=True),),
+    sm_clock_hertz_max=1.995e9,
+    idle_celsius=55.2,
+    leakage_watts_per_celsius=0.9,
+)
+PARTS = EnergyParts(
+    *(Interval(value, 0.9 * value, 1.1 * value, 0.95) for value in (0.03, 0.01, 0.1))
 )
 FAILED = Outcome(Status.OUT_OF_MEMORY, "needs 3 bytes more")
 LOST = Outcome(Status.DEVICE_LOST, "no answer")
@@ -106,7 +115,7 @@ def outcome(seed: int, *, num_samples: int = 3) -> Outcome:
         num_launches=300,
         num_rejected=1,
     )
-    energy = Energy(Interval(middle * 500, 0.1, 0.2, 0.95), 500.1, "simulated")
+    energy = Energy(Interval(middle * 500, 0.1, 0.2, 0.95), 500.1, "simulated", parts=PARTS)
     return Outcome(Status.OK, None, latency, energy, CONDITION)
 
 

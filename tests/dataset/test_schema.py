@@ -39,7 +39,10 @@ def test_every_real_column_names_the_unit_that_its_metadata_states(schema: pa.Sc
         if pa.types.is_floating(field.type) and field.name != "confidence":
             named = UNIT.fullmatch(field.name)
             assert named, field.name
-            assert field.metadata[b"unit"].decode() == SYMBOLS.get(named[2], "1")
+            symbols = [SYMBOLS.get(named[2], "1")]
+            if named[1] and named[1].endswith("_per_"):
+                symbols.insert(0, SYMBOLS[named[1].removesuffix("_per_").rpartition("_")[2]])
+            assert field.metadata[b"unit"].decode() == "/".join(symbols)
 
 
 def test_a_row_has_every_column_and_no_other() -> None:
@@ -50,9 +53,14 @@ def test_a_row_has_every_column_and_no_other() -> None:
         "status_detail",
         "memory_celsius",
         "energy_absent_reason",
+        "energy_parts_absent_reason",
     }
     assert row["clock_event_reasons"] == ["idle", "sw_power_cap"]
     assert row["num_samples"] == 3
+    assert row["throttle_events"] == [
+        {"start_seconds": 0.5, "end_seconds": 0.75, "cause": "sw_power_cap", "told": True}
+    ]
+    assert row["leakage_joules"] == 0.01
 
 
 def test_an_unmeasured_point_is_a_row_with_a_reason_and_nulls() -> None:
