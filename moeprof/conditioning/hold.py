@@ -29,6 +29,8 @@ _PROBE_AFTER_SECONDS = 5.0
 _ROOM_CELSIUS = 0.5
 _ROOM_FRACTION = 0.7  # of the tolerance
 _ROOM_SECONDS = 5.0
+_UNWATCHED_FRACTION = 0.7
+_SLOWEST = 1e-3  # degrees a second
 _ROOM_SECONDS_MIN = 0.6
 _COLD_FRACTION = 0.85
 
@@ -122,6 +124,13 @@ class Hold:
         """
         self._note(state, loaded=True)
         return self._regulator().celsius >= self._room()[1]
+
+    def unwatched_seconds(self) -> float:
+        """Return for how long load may go on without a reading: most of the room that is left."""
+        regulator = self._regulator()
+        left_celsius = max(0.0, self._room()[1] - regulator.celsius)
+        seconds = left_celsius / max(regulator.heating_celsius_per_second, _SLOWEST)
+        return _UNWATCHED_FRACTION * seconds
 
     def _note(self, state: DeviceState, *, loaded: bool) -> DeviceState:
         self._regulator().note(state.at_seconds, state.die_celsius, loaded=loaded)

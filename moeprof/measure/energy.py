@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from moeprof.measure.lead_in import lead_in_seconds
+from moeprof.measure.sensor.stream import Quantity
 from moeprof.measure.ticks import CONFIDENCE, NORMAL_QUANTILE, TickWatch, power_between
 from moeprof.record import Energy, Interval
 
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
     from moeprof.measure.settings import EnergySettings
     from moeprof.measure.ticks import Power
 
-CHUNK_SECONDS = 0.005
+CHUNK_SECONDS = 0.002
+# While a tick is awaited, the device works for so many times as long as reading takes.
+_CHUNK_READS = 10.0
 TEMPERATURE_SECONDS = 0.05
 # With pauses for the temperature, how often the longest window the whole may last.
 _PATIENCE_RATIO = 4.0
-# Once so many gaps between ticks are known, reads wait until the next tick is near.
-_NUM_GAPS_MIN = 3
-_EARLY_FRACTION = 0.1  # of a period, that a tick may come early
+# Reads wait until the next wanted tick is near; it may come early by so much of a period.
+_EARLY_FRACTION = 0.02
+# Of the periods of a window so far, how many pass before the next tick is wanted: reading costs.
+_WAIT_FRACTION = 0.5
+_LONGEST_RUN_SECONDS = 0.25
+_SHARP_CHUNKS = 1.5  # a tick that was awaited is placed to half a chunk and a read
 # The device idles while it is read, at a power between nothing and that of the load.
 _PAUSE_POWER_FRACTION = 0.5
 
@@ -41,14 +47,19 @@ class _Loading:
     watch: TickWatch = field(default_factory=TickWatch)
     busy_seconds: float = 0.0
     pause_seconds: float = 0.0
+    _period_seconds: float | None = None
+    _num_launches: int = 0  # since the last reading
+    _read_seconds: float = 0.0
     _overrun_seconds: float = 0.0
+    _last_seconds: float | None = None  # of the last tick
+    _sharp_seconds: float | None = None  # of the last tick that was awaited
+    _first_seconds: float | None = None  # of the window's first
 
     def run(self) -> None:
         """Load the device until the window is long enough, the die too hot, or out of time."""
         start_seconds = looked_seconds = self.device.now()
         self.watch.begin(start_seconds)
-        self._read(0)
-        self.pause_seconds -= self.device.now() - start_seconds  # before the first launch
+        self._first_seconds = None
         seconds_max = (
             self.settings.window_seconds_max
             + self.settings.window_seconds_min
@@ -56,8 +67,13 @@ class _Loading:
         )
         num_ticks = 0
         while self.device.now() - start_seconds < seconds_max:
-            self._read(self._chunk())
-            if self.hold is not None and self.device.now() - looked_seconds >= TEMPERATURE_SECONDS:
+            self._work(min(self._quiet_seconds(start_seconds), self._unwatched_seconds()))
+            if self.device.now() - start_seconds >= self.lead_in_seconds:
+                self._read()
+            if (
+                self.hold is not None
+                and self.device.now() - looked_seconds >= self._unwatched_seconds()
+            ):
                 looked_seconds = self.device.now()
                 is_too_hot = self.hold.is_too_hot(self.device.state())
                 self.pause_seconds += self.device.now() - looked_seconds
@@ -75,7 +91,7 @@ class _Loading:
     def is_enough(self) -> bool:
         """Return whether the window is long and precise enough, or as long as it may be."""
         if self.watch.seconds() < self.settings.window_seconds_min:
-            return False  # cheap, and never wrong: it counts the lead-in too
+            return False  # cheap, and never wrong
         power = self.power()
         if power is None or power.seconds < self.settings.window_seconds_min:
             return False
@@ -96,31 +112,61 @@ class _Loading:
         spread = NORMAL_QUANTILE * _PAUSE_POWER_FRACTION * self.pause_fraction / math.sqrt(3)
         return math.hypot(power.edge_fraction, spread)
 
-    def _read(self, num_launches: int) -> None:
+    def _read(self) -> None:
         start_seconds = self.device.now()
         joules = self.counter.read()
-        self.pause_seconds += self.device.now() - start_seconds
-        self.watch.note(self.device.now(), joules, num_launches)
+        self._read_seconds = self.device.now() - start_seconds
+        self.pause_seconds += self._read_seconds
+        self.watch.note(self.device.now(), joules, self._num_launches)
+        self._num_launches = 0
+        tick = self.watch.ticks[-1] if self.watch.ticks else None
+        if tick is None or tick.at_seconds == self._last_seconds:
+            return
+        self._last_seconds = tick.at_seconds
+        if tick.error_seconds <= _SHARP_CHUNKS * (self._chunk_seconds + self._read_seconds):
+            if self._sharp_seconds is not None and self._first_seconds == self._sharp_seconds:
+                # Two neighbours: of a counter that nobody looked at, the first that its period is.
+                self._period_seconds = self._period_seconds or tick.at_seconds - self._sharp_seconds
+            self._sharp_seconds = tick.at_seconds
+            self._first_seconds = self._first_seconds or tick.at_seconds
 
-    def _chunk(self) -> int:
+    @property
+    def _chunk_seconds(self) -> float:
+        return max(CHUNK_SECONDS, _CHUNK_READS * self._read_seconds)
+
+    def _work(self, wanted_seconds: float) -> None:
         start_seconds = self.device.now()
-        wanted_seconds = max(CHUNK_SECONDS, min(self._quiet_seconds(), TEMPERATURE_SECONDS))
-        num_launches = self.program.run(wanted_seconds)
+        wanted_seconds = max(self._chunk_seconds, wanted_seconds)
+        self._num_launches += self.program.run(wanted_seconds)
         seconds = self.device.now() - start_seconds
         self.busy_seconds += seconds
         self._overrun_seconds = max(self._overrun_seconds, seconds - wanted_seconds)
-        return num_launches
 
-    def _quiet_seconds(self) -> float:
-        """Return for how long no tick is to be expected, so that reading it can wait."""
-        ticks = self.watch.ticks
-        if len(ticks) <= _NUM_GAPS_MIN:
-            return 0.0
-        recent = ticks[-_NUM_GAPS_MIN - 1 :]
-        period_seconds = (recent[-1].at_seconds - recent[0].at_seconds) / _NUM_GAPS_MIN
-        margin_seconds = CHUNK_SECONDS + self._overrun_seconds + recent[0].error_seconds
-        margin_seconds += _EARLY_FRACTION * period_seconds + recent[-1].error_seconds
-        return recent[-1].at_seconds + period_seconds - margin_seconds - self.device.now()
+    def _quiet_seconds(self, start_seconds: float) -> float:
+        """Return for how long no tick is wanted or to be expected, so that reading it can wait."""
+        now = self.device.now()
+        led_in_seconds = max(now, start_seconds + self.lead_in_seconds)
+        period_seconds = self._period_seconds
+        if self._sharp_seconds is None or not period_seconds:
+            return led_in_seconds - now
+        margin_seconds = 2 * self._chunk_seconds + self._overrun_seconds
+        margin_seconds += _EARLY_FRACTION * period_seconds
+        if self._first_seconds is None:
+            # Ticks go on in their rhythm while the device cools between two windows.
+            earliest_seconds = start_seconds + self.lead_in_seconds + margin_seconds
+            unseen_seconds = max(earliest_seconds, now - margin_seconds) - self._sharp_seconds
+            num_periods = max(1, math.ceil(unseen_seconds / period_seconds))
+        else:
+            passed = (self._sharp_seconds - self._first_seconds) / period_seconds
+            num_periods = max(1, round(_WAIT_FRACTION * passed))
+        due_seconds = self._sharp_seconds + num_periods * period_seconds
+        return max(led_in_seconds, due_seconds - margin_seconds) - now
+
+    def _unwatched_seconds(self) -> float:
+        """Return for how long the die may go on being heated unseen."""
+        if self.hold is None:
+            return _LONGEST_RUN_SECONDS
+        return min(max(TEMPERATURE_SECONDS, self.hold.unwatched_seconds()), _LONGEST_RUN_SECONDS)
 
 
 def measure_energy(
@@ -132,10 +178,11 @@ def measure_energy(
 ) -> Energy:
     """Return the joules of one launch under continuous load, idle power included.
 
-    The program runs in chunks of 5 ms with a read of the counter after each, or longer ones while
-    no tick is due, so every tick is placed to half a chunk. The window starts on the first tick
-    that shows nothing from before the load (`sensors` knows the lag; without it the longest known
-    is waited for), ends on a tick, and grows until its error is small enough. Where a temperature
+    The program runs until the first tick is near that shows nothing from before the load
+    (`sensors` knows lag and period; without it the longest lag known is waited for), then in chunks
+    with a read of the counter after each, so that the tick is placed to half a chunk. Later ticks
+    are awaited alike, ever more of them passed over, because the device idles while it is read. The
+    window starts and ends on ticks, and grows until its error is small enough. Where a temperature
     is held, load stops when the die leaves the tolerance, and further windows follow when it has
     returned. The interval covers the placing of ticks, the unevenness of power and the pauses of
     reading, not the gain of the board's sensor (up to 5 %, arXiv 2312.02741).
@@ -150,7 +197,16 @@ def measure_energy(
         return Energy(None, None, None, "measuring energy is switched off")
     if counter is None:
         return Energy(None, None, None, device.energy_absent_reason or "no energy counter")
-    loading = _Loading(device, program, counter, settings, hold, lead_in_seconds(sensors))
+    known = None if sensors is None else sensors.of(Quantity.ENERGY)
+    loading = _Loading(
+        device,
+        program,
+        counter,
+        settings,
+        hold,
+        lead_in_seconds(sensors),
+        _period_seconds=None if known is None else known.period_seconds,
+    )
     start_seconds = device.now()
     seconds_max = _PATIENCE_RATIO * settings.window_seconds_max
     problem = None

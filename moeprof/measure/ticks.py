@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.96
 _BATCHES_MIN = 4
+_SHARP_RATIO = 3.0
 _BATCHES_MAX = 10
 
 
@@ -44,7 +45,11 @@ class Segment:
     def after(self, lead_in_seconds: float) -> list[Tick]:
         """Return the ticks that show nothing of what was before the start."""
         first_seconds = self.start_seconds + lead_in_seconds
-        return [tick for tick in self.ticks if tick.at_seconds - tick.error_seconds > first_seconds]
+        later = [t for t in self.ticks if t.at_seconds - t.error_seconds > first_seconds]
+        # Ticks that were not awaited are known badly: they may stand inside, not at the ends.
+        limit_seconds = _SHARP_RATIO * min((t.error_seconds for t in later), default=0.0)
+        sharp = [index for index, t in enumerate(later) if t.error_seconds <= limit_seconds]
+        return later[sharp[0] : sharp[-1] + 1] if sharp else []
 
 
 @dataclass(slots=True)

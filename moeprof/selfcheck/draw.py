@@ -20,6 +20,9 @@ _WINDOW_SECONDS = (0.01, 0.1)
 _LAG_SECONDS = (0.0, 0.05)
 _GAIN_FRACTION = 0.05
 _DROPPED_FRACTION_MAX = 0.01
+# What reading takes: from a fast driver to one that asks a processor on the card (assumption).
+_COUNTER_READ_SECONDS = (20e-6, 1e-3)
+_STATE_READS = 3.0  # every sensor, over the counter alone
 # Heat
 _TIME_CONSTANT_SECONDS = (3.0, 300.0)
 _NODES_RATIO_MIN = 2.0
@@ -53,6 +56,7 @@ def with_drawn_sensors(truth: Truth, random: np.random.Generator) -> Truth:
     period_seconds = between(random, _PERIOD_SECONDS)
     lag_seconds = between(random, _LAG_SECONDS)
     gain_error_fraction = between(random, (-_GAIN_FRACTION, _GAIN_FRACTION))
+    counter_read_seconds = log_between(random, _COUNTER_READ_SECONDS)
     return replace(
         truth,
         counter_seconds=period_seconds,
@@ -62,6 +66,8 @@ def with_drawn_sensors(truth: Truth, random: np.random.Generator) -> Truth:
         power_window_seconds=between(random, _WINDOW_SECONDS),
         power_lag_seconds=lag_seconds,
         power_gain_error_fraction=gain_error_fraction,
+        counter_read_seconds=counter_read_seconds,
+        state_read_seconds=_STATE_READS * counter_read_seconds,
         dropped_reads_fraction=between(random, (0.0, _DROPPED_FRACTION_MAX)),
     )
 

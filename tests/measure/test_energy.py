@@ -175,7 +175,7 @@ def test_what_was_counted_before_a_reset_is_kept() -> None:
 
     assert energy.per_launch is not None
     assert energy.per_launch.estimate == pytest.approx(JOULES_PER_LAUNCH, rel=0.01)
-    assert device.seconds < 1.6
+    assert device.seconds < 1.75
 
 
 def test_idling_while_the_counter_is_read_is_not_charged_to_the_launches() -> None:
