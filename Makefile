@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
 
-.PHONY: help install demo test slow check lint types contracts wheel bench clean
+.PHONY: help install demo test slow check lint types contracts wheel bench trust clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,10 @@ bench: install  ## run the benchmarks (not part of the tests: the figures depend
 	$(BIN)/python benchmarks/agreement_with_torch_benchmark.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/planning.py
+
+trust: install  ## audit the method anew (minutes), and put what was achieved into the README
+	-$(BIN)/moeprof selfcheck --out docs/selfcheck
+	$(BIN)/python docs/selfcheck/into_readme.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typer.main import get_command
 from moeprof.cli import app
 from moeprof.recipe.load import load_recipe, recipe_names
 from moeprof.report.commands import show_sweep
+from moeprof.report.findings import markdown_lines
+from moeprof.selfcheck.audit import CHECKS
+from moeprof.selfcheck.finding import Finding, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,3 +121,20 @@ def test_every_file_that_a_document_shows_is_there(name: str) -> None:
     document = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).is_file(), target
+
+
+def test_the_figures_in_the_readme_are_those_that_selfcheck_has_written() -> None:
+    folder = ROOT / "docs" / "selfcheck"
+    document = json.loads((folder / "selfcheck.json").read_text(encoding="utf-8"))
+    findings = [
+        Finding(name=name, **{**each, "verdict": Verdict(each["verdict"])})
+        for name, each in document["findings"].items()
+    ]
+    table = "\n".join(markdown_lines(findings)) + "\n"
+
+    assert (folder / "selfcheck.md").read_text(encoding="utf-8") == table
+    assert f"<!-- selfcheck -->\n\n{table}\n<!-- selfcheck ends -->" in README
+    assert document["seed"] == 0
+    names = {name for check in CHECKS for name in check.figures}
+    assert set(document["findings"]) == names
+    assert (folder / "interval-coverage.svg").exists()

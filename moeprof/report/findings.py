@@ -48,12 +48,24 @@ def findings_table(findings: Sequence[Finding], *, title: str) -> Table:
 
 
 def markdown_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """Yield the same table in Markdown, for a README."""
+    """Yield the promises as a table in Markdown, and what stands beside them as another."""
+    told = [each for each in findings if each.verdict is Verdict.TOLD]
     yield "| figure | promised | achieved | trials | verdict |"
     yield "|---|---|---|---|---|"
     for each in findings:
+        if each.verdict is not Verdict.TOLD:
+            cells = (f"`{each.name}`", each.promise, achieved(each), f"{each.num_trials:,}")
+            yield f"| {' | '.join(cells)} | {each.verdict} |"
+    if not told:
+        return
+    yield ""
+    yield "Beside them, with nothing promised:"
+    yield ""
+    yield "| figure | what it is | found | trials |"
+    yield "|---|---|---|---|"
+    for each in told:
         cells = (f"`{each.name}`", each.promise, achieved(each), f"{each.num_trials:,}")
-        yield f"| {' | '.join(cells)} | {each.verdict} |"
+        yield f"| {' | '.join(cells)} |"
 
 
 def findings_document(findings: Sequence[Finding], **about: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ TARGETS_FRACTION = {_WITH: (0.02, 0.005, 0.002), _WITHOUT: (0.02, 0.004, 0.0016,
 
 SAMPLES = Promise(
     "samples_vs_stdrel",
-    "a third of the samples of nvbench's stdrel for the same error (geometric mean over bins)",
+    "at most 1/3 of the samples of nvbench's stdrel for the same error (geometric mean over bins)",
     high=1 / 3,
 )
 SAMPLES_WORST = Promise(
@@ -115,7 +115,7 @@ def judged_samples(outcomes: Sequence[Sequence[Taken]]) -> tuple[Finding, ...]:
             replace(
                 told(
                     name,
-                    f"samples over those of {peer} for the same error, {kind}",
+                    f"our samples over those of {peer} for the same error, {kind}",
                     _geometric_mean(ratios[kind, peer]),
                     num,
                 ),

@@ -71,7 +71,7 @@ sentinel_every = 1
 
 _BIAS = Promise(
     "drift_bias",
-    f"a straight drift of {DRIFT_FRACTION:.0%} through a sweep makes two batch sizes differ by at "
+    f"a straight drift of {100 * DRIFT_FRACTION:.0f} % through a sweep makes two batch sizes differ by at "
     "most 0.2 % more than they do, in the mean over sweeps",
     high=0.002,
 )

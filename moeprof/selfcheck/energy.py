@@ -45,14 +45,16 @@ _HELD_TIME_CONSTANTS_SECONDS = (3.0, 40.0)  # so that reaching a temperature tak
 _HELD_WARMTH = (0.3, 0.8)  # of the way from rest to the load's own temperature
 
 ERROR = Promise(
-    "energy_error_p95", "joules per launch err by at most 1 % beyond the gain", high=0.01
+    "energy_error_p95",
+    "joules per launch err by at most 1 % beyond the sensor's gain, in 95 % of trials",
+    high=0.01,
 )
 COVERAGE = Promise(
     "energy_interval_coverage", "9 of 10 intervals hold the joules of a launch", low=0.9
 )
 PARTS = Promise(
     "energy_parts_error_p95",
-    "joules of work, without idle and leakage, err by at most 2 % beyond the gain",
+    "joules of work, without idle and leakage, err by at most 2 %, in 95 % of trials",
     high=0.02,
 )
 PARTS_COVERAGE = Promise(
@@ -60,7 +62,7 @@ PARTS_COVERAGE = Promise(
 )
 STATIC = Promise(
     "static_power_error_p95",
-    "idle power and leakage at the load's temperature err by at most 1 % beyond the gain",
+    "power without work at the load's temperature errs by at most 1 %, in 95 % of trials",
     high=0.01,
 )
 

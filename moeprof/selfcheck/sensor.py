@@ -25,13 +25,19 @@ if TYPE_CHECKING:
     from moeprof.hardware.gpu import GPU
     from moeprof.selfcheck.finding import Finding
 
-PERIOD = Promise("sensor_period_error", "sensors' update periods err by at most 2 %", high=0.02)
-WINDOW = Promise("sensor_window_error_seconds", "averaging windows err by at most 5 ms", high=0.005)
-LAG = Promise("sensor_lag_error_seconds", "sensors' lags err by at most 5 ms", high=0.005)
+PERIOD = Promise(
+    "sensor_period_error", "a sensor's period is found to 2 %, in 95 % of trials", high=0.02
+)
+WINDOW = Promise(
+    "sensor_window_error_seconds",
+    "its averaging window is found to 5 ms, in 95 % of trials",
+    high=0.005,
+)
+LAG = Promise("sensor_lag_error_seconds", "its lag is found to 5 ms, in 95 % of trials", high=0.005)
 COVERAGE = Promise("sensor_interval_coverage", "9 of 10 intervals of a lag hold it", low=0.9)
 ENERGY = Promise(
     "energy_error_known_sensors_p95",
-    "joules per launch, led in by the lag and window found, err by at most 1 % beyond the gain",
+    "joules per launch measured with that knowledge err by at most 1 %, in 95 % of trials",
     high=0.01,
 )
 

@@ -54,10 +54,12 @@ def test_the_table_names_figure_promise_achievement_trials_and_verdict() -> None
     assert re.search(r"energy.*at most 1 %.*-.*0.*skipped.*no counter", text)
 
 
-def test_markdown_has_the_same_cells() -> None:
-    assert list(markdown_lines([KEPT]))[2] == (
-        "| `interval_coverage` | 93 % to 97 % | 95.10 % | 2,000 | kept |"
-    )
+def test_markdown_keeps_promises_and_what_stands_beside_them_apart() -> None:
+    lines = list(markdown_lines([KEPT, BESIDE]))
+
+    assert lines[2] == "| `interval_coverage` | 93 % to 97 % | 95.10 % | 2,000 | kept |"
+    assert lines[-1] == "| `coverage_of_stdrel` | beside it | 40.00 % | 2,000 |"
+    assert len(list(markdown_lines([KEPT]))) == 3
 
 
 def test_the_document_gives_every_finding_under_its_name() -> None:
