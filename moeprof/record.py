@@ -184,6 +184,7 @@ class Condition:
     l2_state: str
     throttle_events: tuple[ThrottleEvent, ...] = ()
     sm_clock_hertz_max: float | None = None
+    rest_celsius: float | None = None
     idle_celsius: float | None = None
     leakage_watts_per_celsius: float | None = None
 

@@ -91,6 +91,8 @@ def drift_corrected(table: pa.Table) -> pa.Table:
         by_run.setdefault(each.run_id, []).append(index)
     for run_id, indices in by_run.items():
         all_seconds = np.concatenate([series[index].moments_seconds for index in indices])
+        if np.ptp(all_seconds) == 0:
+            continue  # rows that were all stamped at once know no order in time
         rows = (runs == run_id) & (seconds >= all_seconds.min()) & (seconds <= all_seconds.max())
         ours = [series[index].thinned(_NUM_SENTINELS_MAX // len(indices)) for index in indices]
         all_seconds = np.concatenate([each.moments_seconds for each in ours])

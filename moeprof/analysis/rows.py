@@ -29,15 +29,21 @@ def moments(table: pa.Table) -> NDArray[np.float64]:
 
 
 def errors_per_half_width(table: pa.Table) -> NDArray[np.float64]:
-    """Return how many standard errors half of each row's latency interval is."""
+    """Return how many standard errors half of each row's latency interval is; NaN: it has none."""
     confidence = np.nan_to_num(reals(table, "confidence"), nan=_USUAL_CONFIDENCE)
-    return np.asarray(ndtri((1 + confidence) / 2), dtype=np.float64)
+    claimed = np.where(confidence > 0, confidence, np.nan)
+    return np.asarray(ndtri((1 + claimed) / 2), dtype=np.float64)
 
 
 def log_errors(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """Return the standard error of the logarithm of `latency_seconds`; NaN: not known."""
+    """Return the standard error of the logarithm of a column with an interval; NaN: not known.
+
+    The interval of `latency_seconds` is at the row's `confidence`, every other at 95 %.
+    """
     low, high = reals(table, f"{name}_ci_low"), reals(table, f"{name}_ci_high")
     usable = (low > 0) & (high >= low)
     errors = np.full(len(low), np.nan)
     errors[usable] = np.log(high[usable] / low[usable]) / 2
+    if name != "latency_seconds":
+        return np.asarray(errors / ndtri((1 + _USUAL_CONFIDENCE) / 2), dtype=np.float64)
     return errors / errors_per_half_width(table)

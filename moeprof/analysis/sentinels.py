@@ -87,7 +87,9 @@ def sentinel_series(table: pa.Table) -> tuple[Series, ...]:
         if once not in measured:
             measured.add(once)
             owners.setdefault((run_ids[row], point_ids[row]), {})[order[row]] = row
-    seconds, errors = moments(table), np.nan_to_num(log_errors(table, "latency_seconds"))
+    seconds, errors = moments(table), log_errors(table, "latency_seconds")
+    # Where no interval was claimed, no trust in the value.
+    errors = np.nan_to_num(errors, nan=float(np.nanmax(errors[usable], initial=0.0)))
     series = []
     for (run_id, _), members in sorted(owners.items()):
         rows = np.array([row for _, row in sorted(members.items())])

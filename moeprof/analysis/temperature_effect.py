@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,6 +41,7 @@ _LEAST_SPAN_CELSIUS: Final = 2.0
 _LEAST_ERROR_FRACTION: Final = 1e-4
 _UNKNOWN_ERROR_FRACTION: Final = 1e-2
 _AT_LIMIT_FRACTION: Final = 0.98
+_NEAR_LIMIT_FRACTION: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +251,12 @@ def _watts_slope(
     num_holds = len(set(table["hold_celsius"].to_pylist()))
     if len(design) >= _FEWEST_BLOCKS_TO_BEND and num_holds >= _FEWEST_HOLDS_TO_BEND:
         design = np.column_stack([design, design[:, 0] ** 2])
-    errors = log_errors(table, "energy_joules") * watts
-    unknown = _UNKNOWN_ERROR_FRACTION * np.nanmean(watts)
-    found = _slope(watts, np.where(np.isnan(errors), unknown, errors), points, blocks, design)
-    return found, None if found is not None else "too few blocks have a power"
+    typical_watts = float(np.nanmean(watts))
+    relative = watts / typical_watts
+    found = _slope(relative, log_errors(table, "energy_joules") * relative, points, blocks, design)
+    if found is None:
+        return None, "too few blocks have a power"
+    return replace(found, interval=_scaled(found.interval, typical_watts)), None
 
 
 def _at_power_limit_fraction(table: pa.Table) -> float:
@@ -262,7 +265,9 @@ def _at_power_limit_fraction(table: pa.Table) -> float:
         for reasons in table["clock_event_reasons"].to_pylist()
     ]
     watts, limit = reals(table, "average_watts"), reals(table, "power_limit_watts")
-    return float(np.mean(np.array(limited) | (watts >= _AT_LIMIT_FRACTION * limit)))
+    # Some boards raise the bit far below the limit: it counts near it, or where nobody knows.
+    believed = np.array(limited) & ~(watts < _NEAR_LIMIT_FRACTION * limit)
+    return float(np.mean(believed | (watts >= _AT_LIMIT_FRACTION * limit)))
 
 
 def _scaled(interval: Interval, factor: float) -> Interval:

@@ -182,6 +182,7 @@ _RESULT: Final = (
     _real("average_watts", "W", "Average power over the energy window"),
     _real("idle_watts", "W", "Power without work at idle_celsius: idle power and leakage"),
     _since_2(_real("idle_celsius", "degC", "Die temperature that idle_watts is of")),
+    _since_2(_real("rest_celsius", "degC", "Die temperature that idle_joules is of")),
     _since_2(
         _real("leakage_watts_per_celsius", "W/degC", "How idle_watts grows with die temperature")
     ),

@@ -193,6 +193,7 @@ _CONDITION = (
     "memory_clock_hertz",
     "power_limit_watts",
     "idle_watts",
+    "rest_celsius",
     "idle_celsius",
     "leakage_watts_per_celsius",
     "throttled_fraction",

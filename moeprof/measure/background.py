@@ -32,7 +32,8 @@ class Background:
         if static is None or static.watts is None or static.die_celsius is None:
             return static
         if die_celsius is None:
-            return static
+            reason = "the die temperature under load is not known"
+            return replace(static, watts=None, absent=static.absent | {"watts": reason})
         off_celsius = die_celsius - static.die_celsius
         if static.watts_per_celsius is None:
             if abs(off_celsius) <= _NEAR_CELSIUS:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def split_energy(energy: Energy, static: StaticPower, rest: IdlePower) -> EnergyParts:
     """Return the parts of a launch under continuous load.
 
-    `static` was measured right after the load whose `energy` this is, `rest` on the cool device.
+    `static` is of the temperature of the load whose `energy` this is, `rest` of the cool device.
     The gain of the board's sensor is in all three.
     """
     if energy.per_launch is None or energy.average_watts is None:
@@ -25,6 +25,9 @@ def split_energy(energy: Energy, static: StaticPower, rest: IdlePower) -> Energy
         return EnergyParts(None, None, None, static.absent["watts"])
     if rest.watts is None:
         return EnergyParts(None, None, None, rest.absent_reason)
+    if _is_warmer(rest.die_celsius, static.die_celsius):
+        reason = "the device was not cool when its power at rest was measured"
+        return EnergyParts(None, None, None, reason)
     launch_seconds = energy.per_launch.estimate / energy.average_watts
     total_half, static_half, rest_half = (
         (each.high - each.low) / 2 * scale
@@ -48,3 +51,7 @@ def split_energy(energy: Energy, static: StaticPower, rest: IdlePower) -> Energy
             energy.per_launch.estimate - static_joules, math.hypot(total_half, static_half)
         ),
     )
+
+
+def _is_warmer(rest_celsius: float | None, load_celsius: float | None) -> bool:
+    return rest_celsius is not None and load_celsius is not None and rest_celsius > load_celsius

@@ -57,9 +57,10 @@ def measure_point(  # noqa: PLR0913 - one point is all of these
         on_progress=on_progress,
     )
     joules = measure_energy(device, program, energy, kept, background.sensors)
-    static = background.static_at(readings.die_celsius_end)
-    if static is not None and background.rest is not None and joules.per_launch is not None:
-        joules = replace(joules, parts=split_energy(joules, static, background.rest))
+    static, rest = background.static, background.rest
+    moved = background.static_at(readings.die_celsius_end)
+    if moved is not None and rest is not None and joules.per_launch is not None:
+        joules = replace(joules, parts=split_energy(joules, moved, rest))
     status, detail = _verdict(latency, readings, stopping, hold)
     return Outcome(
         status=status,
@@ -91,6 +92,7 @@ def measure_point(  # noqa: PLR0913 - one point is all of these
                 for event in readings.throttle_events
             ),
             sm_clock_hertz_max=readings.sm_clock_hertz_max,
+            rest_celsius=None if rest is None else rest.die_celsius,
             idle_celsius=None if static is None else static.die_celsius,
             leakage_watts_per_celsius=(
                 None

@@ -13,7 +13,7 @@ from moeprof.device.registry import open_device
 from moeprof.device.sim.device import PREFIX, simulated_gpu
 from moeprof.errors import ExitCode, StoppedAtOnce, UsageError
 from moeprof.report.consoles import console_on, print_json
-from moeprof.report.coverage_picture import draw_coverage
+from moeprof.report.coverage_picture import check_drawing, draw_coverage
 from moeprof.report.findings import findings_document, findings_table, markdown_lines
 from moeprof.selfcheck.audit import CHECKS, audit, selected
 from moeprof.selfcheck.finding import Verdict
@@ -43,6 +43,7 @@ def show_audit(
     """
     if out is not None:
         _make_folder(out)
+        check_drawing(out)
     try:
         if selector.startswith(PREFIX):
             findings = _simulated(selector, seed, num_trials_max, only)
@@ -62,8 +63,8 @@ def show_audit(
         findings, device=selector, seed=seed, kept=verdict is ExitCode.DONE
     )
     if out is not None:
-        (out / "selfcheck.json").write_text(json.dumps(document, indent=1) + "\n")
-        (out / "selfcheck.md").write_text("\n".join(markdown_lines(findings)) + "\n")
+        _write(out / "selfcheck.json", json.dumps(document, indent=1, allow_nan=False))
+        _write(out / "selfcheck.md", "\n".join(markdown_lines(findings)))
         draw_coverage(findings, out / "interval-coverage.svg")
     if as_json:
         print_json(document)
@@ -77,9 +78,21 @@ def show_audit(
     return verdict
 
 
+def _num_cores() -> int:
+    # What this process may use, where the system tells.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / "selfcheck.json").touch()  # better refused now than after the audit
     except OSError as error:
         raise UsageError(
             f"--out {out}: must be a folder that can be written, got {error.strerror}",
@@ -98,7 +111,7 @@ def _simulated(
             gpu,
             seed=seed,
             num_trials_max=num_trials_max,
-            num_workers=len(os.sched_getaffinity(0)),
+            num_workers=_num_cores(),
             on_progress=lambda check, num_done, num_trials: bar.update(
                 task, description=check, completed=num_done, total=num_trials
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest
@@ -20,22 +21,26 @@ _DECLARED = 0.95
 _PROMISED = (0.93, 0.97)
 
 
+def check_drawing(path: Path) -> None:
+    """Raise UsageError if pictures cannot be drawn, because matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise UsageError(
+            f"{path}: pictures need matplotlib, which is not installed",
+            hint="pip install 'moeprof[report]'",
+        )
+
+
 def draw_coverage(findings: Sequence[Finding], path: Path) -> None:
     """Write the picture as SVG, from the findings `interval_coverage` and `coverage_of_stdrel`.
 
-    Raises UsageError where matplotlib is not installed; does nothing without the findings.
+    Does nothing without the findings. What `check_drawing` asks for has to be there.
     """
     by_name = {each.name: each for each in findings}
     if not by_name.get(OURS) or not by_name.get(PEERS):
         return
-    try:
-        from matplotlib import rcParams  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise UsageError(
-            f"{path}: pictures need matplotlib, which is not installed",
-            hint="pip install 'moeprof[report]'",
-        ) from error
+    from matplotlib import rcParams  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     rcParams["svg.hashsalt"] = "moeprof"  # the same picture every time
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.add_subplot()

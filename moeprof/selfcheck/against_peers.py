@@ -12,7 +12,7 @@ import numpy as np
 from moeprof.measure.median_interval import MedianIntervalRule
 from moeprof.measure.settings import StoppingSettings
 from moeprof.selfcheck.check import Check
-from moeprof.selfcheck.finding import Promise, of_number, told
+from moeprof.selfcheck.finding import Promise, of_statistic, told
 from moeprof.selfcheck.peers import EntropyRule, FixedTimeRule, StdrelRule, num_taken
 from moeprof.selfcheck.stopping import bins
 from moeprof.selfcheck.streams import drawn_process
@@ -107,10 +107,23 @@ def judged_samples(outcomes: Sequence[Sequence[Taken]]) -> tuple[Finding, ...]:
     }
     stdrel = ratios[_WITH, "stdrel"]
     worst = max(stdrel, key=stdrel.__getitem__)
+
+    def against_stdrel(drawn: Sequence[Sequence[Taken]]) -> dict[str, float]:
+        taken = [each for outcome in drawn for each in outcome if each.kind == _WITH]
+        return _ratios(taken, "stdrel")
+
     figures = dict(zip(_TOLD, list(ratios)[1:], strict=True))
     return (
-        replace(of_number(SAMPLES, _geometric_mean(stdrel), num), by=stdrel),
-        of_number(SAMPLES_WORST, stdrel[worst], num, detail=f"worst: {worst}"),
+        replace(
+            of_statistic(SAMPLES, outcomes, lambda drawn: _geometric_mean(against_stdrel(drawn))),
+            by=stdrel,
+        ),
+        of_statistic(
+            SAMPLES_WORST,
+            outcomes,
+            lambda drawn: max(against_stdrel(drawn).values()),
+            detail=f"worst: {worst}",
+        ),
         *(
             replace(
                 told(

@@ -24,7 +24,7 @@ from moeprof.recipe.load import load_recipe
 from moeprof.selfcheck.check import Check
 from moeprof.selfcheck.draw import between, log_between
 from moeprof.selfcheck.drifting import DRIFT_FRACTION, SHAPES, Drift, DriftingDevice, Pacer
-from moeprof.selfcheck.finding import Finding, Promise, of_number, of_share, skipped, told
+from moeprof.selfcheck.finding import Finding, Promise, of_share, of_statistic, told
 from moeprof.sweep.case import rank_groups
 from moeprof.sweep.plan import make_plan
 from moeprof.sweep.run import run_sweep
@@ -71,8 +71,8 @@ sentinel_every = 1
 
 _BIAS = Promise(
     "drift_bias",
-    f"a straight drift of {100 * DRIFT_FRACTION:.0f} % through a sweep makes two batch sizes differ by at "
-    "most 0.2 % more than they do, in the mean over sweeps",
+    f"a straight drift of {100 * DRIFT_FRACTION:.0f} % makes two batch sizes differ "
+    "by at most 0.2 % more than they do, in the mean over sweeps",
     high=0.002,
 )
 _COVERAGE = Promise(
@@ -135,12 +135,9 @@ def judge(outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
         for shape in SHAPES[1:]
     }
     known = [value for value in others.values() if value is not None]
-    achieved = _bias([each.corrected for each in straight])
     return (
-        skipped(_BIAS, "no sweep drifted straight")
-        if achieved is None
-        else replace(
-            of_number(_BIAS, achieved, len(straight)),
+        replace(
+            of_statistic(_BIAS, [each.corrected for each in straight], _bias),
             by={str(size): value for size, value in _means(straight, "corrected").items()},
         ),
         replace(

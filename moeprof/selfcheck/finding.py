@@ -11,9 +11,10 @@ import numpy as np
 from scipy.stats import binomtest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _SURE = 0.99  # confidence that a figure outside its bounds is outside them for good
+_NUM_RESAMPLES = 200
 
 
 class Verdict(StrEnum):
@@ -79,6 +80,11 @@ def of_number(
     return Finding(promise.name, promise.words, verdict, achieved, num_trials, detail)
 
 
+def of_worst(promise: Promise, values: Sequence[float]) -> Finding:
+    """Return the finding of the largest of all trials."""
+    return of_number(promise, max(values), len(values)) if values else _uncounted(promise)
+
+
 def of_interval(
     promise: Promise,
     achieved: float,
@@ -96,10 +102,40 @@ def of_interval(
     return Finding(promise.name, promise.words, verdict, achieved, num_trials, detail)
 
 
+def of_statistic(
+    promise: Promise,
+    outcomes: Sequence[Any],
+    statistic: Callable[[Sequence[Any]], float | None],
+    *,
+    detail: str | None = None,
+) -> Finding:
+    """Return the finding of a figure of all trials together (interval: bootstrap over trials)."""
+    achieved = statistic(outcomes) if outcomes else None
+    if achieved is None:
+        return _uncounted(promise)
+    if promise.holds(achieved):
+        return of_number(promise, achieved, len(outcomes), detail=detail)
+    random = np.random.default_rng(len(outcomes))
+    drawn = [
+        statistic([outcomes[index] for index in random.integers(len(outcomes), size=len(outcomes))])
+        for _ in range(_NUM_RESAMPLES)
+    ]
+    found = [each for each in drawn if each is not None]
+    tails = ((1 - _SURE) / 2, (1 + _SURE) / 2)
+    low, high = np.quantile(found, tails).tolist() if found else (-math.inf, math.inf)
+    return of_interval(promise, achieved, (low, high), len(outcomes), detail=detail)
+
+
+def _uncounted(promise: Promise) -> Finding:
+    """Return the finding of a figure that no trial gave an answer to."""
+    reason = "no trial could be counted"
+    return Finding(promise.name, promise.words, Verdict.INCONCLUSIVE, None, 0, reason)
+
+
 def of_share(promise: Promise, num_hits: int, num_trials: int) -> Finding:
     """Return the finding of a share of trials (interval: Clopper and Pearson 1934)."""
     if num_trials == 0:
-        return skipped(promise, "no trial could be counted")
+        return _uncounted(promise)
     found = binomtest(num_hits, num_trials).proportion_ci(_SURE, method="exact")
     bounds = (float(found.low), float(found.high))
     return of_interval(promise, num_hits / num_trials, bounds, num_trials)
@@ -113,7 +149,7 @@ def of_quantile(promise: Promise, values: Sequence[float], quantile: float = 0.9
     """
     assert promise.high is not None, "a quantile of errors is bounded from above"
     if not values:
-        return skipped(promise, "no trial could be counted")
+        return _uncounted(promise)
     achieved = float(np.quantile(values, quantile, method="higher"))
     num_inside = sum(value <= promise.high for value in values)
     found = binomtest(num_inside, len(values)).proportion_ci(_SURE, method="exact")
@@ -130,14 +166,18 @@ def worst_of(promise: Promise, findings: Mapping[str, Finding]) -> Finding:
     order = [Verdict.KEPT, Verdict.SKIPPED, Verdict.INCONCLUSIVE, Verdict.BROKEN]
     bins = {name: each for name, each in findings.items() if each.achieved is not None}
     if not bins:
-        return skipped(promise, "no trial could be counted")
+        return _uncounted(promise)
     name, worst = max(
         bins.items(), key=lambda item: (order.index(item[1].verdict), _excess(promise, item[1]))
     )
+    uncounted = [each for each in findings if each not in bins]
+    verdict = worst.verdict
+    if uncounted and verdict is Verdict.KEPT:
+        verdict, name = Verdict.INCONCLUSIVE, f"{name}; nothing counted in {', '.join(uncounted)}"
     return Finding(
         promise.name,
         promise.words,
-        worst.verdict,
+        verdict,
         worst.achieved,
         sum(each.num_trials for each in bins.values()),
         f"worst: {name}",

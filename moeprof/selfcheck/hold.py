@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +25,7 @@ from moeprof.selfcheck.draw import (
     with_drawn_noise,
     with_drawn_sensors,
 )
-from moeprof.selfcheck.finding import Finding, Promise, of_number, of_share, told
+from moeprof.selfcheck.finding import Finding, Promise, of_share, of_worst, told
 from moeprof.selfcheck.watched import WatchedDevice
 from moeprof.selfcheck.work import decode_work
 
@@ -169,8 +168,8 @@ def judge(outcomes: Sequence[HeldPlant]) -> tuple[Finding, ...]:
         if plant.drift_celsius_per_minute is not None
     ]
     return (
-        of_number(ERROR, max(errors, default=math.inf), len(errors)),
-        of_number(DRIFT, max(drifts, default=math.inf), len(drifts)),
+        of_worst(ERROR, errors),
+        of_worst(DRIFT, drifts),
         of_share(REACHED, sum(plant.reached for plant in reachable), len(reachable)),
         told(
             ENERGY,

@@ -145,8 +145,9 @@ CHECKS: Final = (
 )
 
 
-def _holds(interval: Interval | None, true_slope: float) -> bool | None:
-    return None if interval is None else interval.low <= true_slope <= interval.high
+def _holds(interval: Interval | None, true_slope: float) -> bool:
+    """Return whether the interval holds the truth; none at all does not."""
+    return interval is not None and interval.low <= true_slope <= interval.high
 
 
 def _expected(kind: str, slopes: Slopes, disturbance_fraction: float) -> dict[str, Cause]:

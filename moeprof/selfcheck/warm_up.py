@@ -22,7 +22,7 @@ from moeprof.selfcheck.draw import (
     with_drawn_noise,
     with_drawn_sensors,
 )
-from moeprof.selfcheck.finding import Finding, Promise, of_share, told
+from moeprof.selfcheck.finding import Finding, Promise, of_share
 from moeprof.selfcheck.work import decode_work
 
 if TYPE_CHECKING:
@@ -50,8 +50,16 @@ VERDICT = Promise(
     "a warm-up is called steady only where the die drifts by at most the bound at its end",
     low=0.99,
 )
-MISSED = "warm_up_missed"
-WRONGLY = "warm_up_wrongly_steady"
+MISSED = Promise(
+    "warm_up_missed",
+    "of dies that drift by less than half the bound at most 25 % are not called steady",
+    high=0.25,
+)
+WRONGLY = Promise(
+    "warm_up_wrongly_steady",
+    "of the warm-ups called steady at most 5 % end with a die that drifts by more than the bound",
+    high=0.05,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +146,9 @@ def judge(outcomes: Sequence[WarmedPlant]) -> tuple[Finding, ...]:
     num_missed = sum(plant.steady is not True for plant in still)
     return (
         of_share(VERDICT, sum(not plant.is_wrong for plant in outcomes), len(outcomes)),
-        told(
-            MISSED,
-            "a die that drifts by less than half the bound, and was not called steady",
-            num_missed / len(still) if still else None,
-            len(still),
-        ),
-        told(
-            WRONGLY,
-            "of the warm-ups called steady, those after which the die drifted by more",
-            sum(plant.is_wrong for plant in steady) / len(steady) if steady else None,
-            len(steady),
-        ),
+        of_share(MISSED, num_missed, len(still)),
+        of_share(WRONGLY, sum(plant.is_wrong for plant in steady), len(steady)),
     )
 
 
-CHECKS = (Check("warm_up", (VERDICT.name, MISSED, WRONGLY), NUM_TRIALS, trial, judge),)
+CHECKS = (Check("warm_up", (VERDICT.name, MISSED.name, WRONGLY.name), NUM_TRIALS, trial, judge),)

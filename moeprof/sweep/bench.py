@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 # Of load before the idle power is measured, so that it is that of a die under load.
 _LEAD_IN_SECONDS = 1.0
+_WARM_AGAIN_SECONDS_MAX = 60
 _BACKGROUNDS = TypeAdapter(Background)
 
 
@@ -104,8 +105,15 @@ class Bench:
                 on_progress=lambda interval, state: tell("measuring", None, state, interval),
             )
         highest = None if outcome.condition is None else outcome.condition.sm_clock_hertz_max
-        self.undisturbed_hertz = max(highest or 0.0, self.undisturbed_hertz or 0.0) or None
+        if highest is not None and self._is_possible(highest):
+            self.undisturbed_hertz = max(highest, self.undisturbed_hertz or 0.0)
         return outcome
+
+    def _is_possible(self, sm_clock_hertz: float) -> bool:
+        """Return whether the card has such a clock: one false reading must not last a run."""
+        specification = self.device.specification
+        limit_hertz = None if specification is None else specification.sm_clock_hertz_max
+        return limit_hertz is None or sm_clock_hertz <= limit_hertz
 
     def bare_condition(self, case: Case) -> Condition:
         """Return what is known of the condition of a point that could not be measured."""
@@ -143,6 +151,12 @@ class Bench:
                 each[speed] = max(each[speed], before.get(dtype, each)[speed])
         return known
 
+    @property
+    def background_note(self) -> dict[str, Any]:
+        """What was found of power at rest and of the sensors, for the record of the run."""
+        note: dict[str, Any] = _BACKGROUNDS.dump_python(self.background, mode="json")
+        return {name: note[name] for name in ("rest", "sensors")}
+
     def snapshot(self) -> dict[str, Any] | None:
         """Return what a resumed sweep goes on from; None where the device cools meanwhile."""
         device = self.device.snapshot()
@@ -162,7 +176,7 @@ class Bench:
         self.device.restore(snapshot["device"])
         self.warmed = WarmUp(**snapshot["warmed"])
         self.background = _BACKGROUNDS.validate_python(snapshot["background"])
-        self.undisturbed_hertz = snapshot.get("undisturbed_hertz")
+        self.undisturbed_hertz = snapshot["undisturbed_hertz"]
         self.block_index = snapshot["block_index"]
         report = snapshot["block_hold"]
         self.block_hold = None if report is None else HoldReport(**report)
@@ -187,6 +201,8 @@ class Bench:
             with self.meter.spending("conditioning"):
                 tell("measuring power at rest", None, None, None)
                 rest = measure_idle_power(self._metered, self.settings.energy)
+                tell("finding out about the sensors", None, None, None)
+                self.background = Background(rest=rest, sensors=self._sensors(program))
                 self.warmed = warm_up(
                     self._metered,
                     program,
@@ -195,8 +211,6 @@ class Bench:
                         "warming up", done_fraction, state, None
                     ),
                 )
-                tell("finding out about the sensors", None, None, None)
-                self.background = Background(rest=rest, sensors=self._sensors(program))
         return self.warmed
 
     def _sensors(self, program: MeteredProgram) -> SensorReport | None:
@@ -206,21 +220,38 @@ class Bench:
         return characterise_sensors(self._metered, program)
 
     def _begin_block(self, block: Block, program: MeteredProgram, tell: Telling) -> None:
-        """Settle at the block's temperature and measure the power without work there."""
+        """Settle at the block's temperature and measure the power without work there.
+
+        Where no temperature is held, that power is measured once, and the die warmed again.
+        """
         self.block_hold = None
         if block.hold_celsius is not None:
             settings = self.settings.hold(block.hold_celsius)
             self.block_hold = self._hold(settings, program, tell).report
-        else:
-            with self.meter.spending("conditioning"):
-                program.run(_LEAD_IN_SECONDS)
+            self._measure_static_power(tell)
+        elif self.background.static is None:
+            self._warm_to(None, program)
+            warm_celsius = self.device.state().die_celsius
+            self._measure_static_power(tell)
+            self._warm_to(warm_celsius, program)
+        self.block_index = block.index
+
+    def _measure_static_power(self, tell: Telling) -> None:
         tell("measuring idle power", None, None, None)
         with self.meter.spending("conditioning"):
             static = measure_static_power(
                 self._metered, self.settings.energy, lag_seconds=self._lag_seconds
             )
         self.background = replace(self.background, static=static)
-        self.block_index = block.index
+
+    def _warm_to(self, die_celsius: float | None, program: MeteredProgram) -> None:
+        """Keep the device under load for a second, or until the die is as warm as it was."""
+        with self.meter.spending("conditioning"):
+            for _ in range(_WARM_AGAIN_SECONDS_MAX):
+                program.run(_LEAD_IN_SECONDS)
+                found_celsius = self.device.state().die_celsius
+                if die_celsius is None or found_celsius is None or found_celsius >= die_celsius:
+                    return
 
     @property
     def _lag_seconds(self) -> float:

@@ -134,6 +134,7 @@ def _annotate(writer: RunWriter, bench: Bench) -> None:
     notes: dict[str, object] = {"ceilings": bench.ceilings(writer.run.notes.get("ceilings", {}))}
     if bench.warmed is not None:
         notes["warm_up"] = asdict(bench.warmed)
+        notes["background"] = bench.background_note
     writer.annotate(**notes)
 
 

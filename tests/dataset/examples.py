@@ -74,6 +74,7 @@ CONDITION = Condition(
     throttle_events=(ThrottleEvent(0.5, 0.75, ClockEvent.SW_POWER_CAP, told=True),),
     sm_clock_hertz_max=1.995e9,
     idle_celsius=55.2,
+    rest_celsius=33.0,
     leakage_watts_per_celsius=0.9,
 )
 PARTS = EnergyParts(

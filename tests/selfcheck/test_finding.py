@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +14,15 @@ from moeprof.selfcheck.finding import (
     of_number,
     of_quantile,
     of_share,
+    of_statistic,
+    of_worst,
     skipped,
     told,
     worst_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COVERAGE = Promise("coverage", "93 % to 97 %", low=0.93, high=0.97)
 ERROR = Promise("error", "at most 1 %", high=0.01)
@@ -41,8 +47,30 @@ def test_a_share_outside_its_bounds_is_broken_only_where_chance_cannot_be_why(
     assert of_share(COVERAGE, num_hits, num_trials).verdict is verdict
 
 
-def test_a_share_of_nothing_is_skipped_and_not_kept() -> None:
-    assert of_share(COVERAGE, 0, 0).verdict is Verdict.SKIPPED
+def test_what_no_trial_answered_is_inconclusive_and_never_kept() -> None:
+    assert of_share(COVERAGE, 0, 0).verdict is Verdict.INCONCLUSIVE
+    assert of_quantile(ERROR, []).verdict is Verdict.INCONCLUSIVE
+    assert of_worst(ERROR, []).verdict is Verdict.INCONCLUSIVE
+    assert of_statistic(ERROR, [0.1], lambda drawn: None).verdict is Verdict.INCONCLUSIVE
+    assert worst_of(COVERAGE, {}).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_figure_of_all_trials_is_broken_only_where_other_trials_would_break_it_too() -> None:
+    def mean(drawn: Sequence[float]) -> float:
+        return sum(drawn) / len(drawn)
+
+    assert of_statistic(ERROR, [0.02, 0.021] * 50, mean).verdict is Verdict.BROKEN
+    assert of_statistic(ERROR, [0.0, 0.03], mean).verdict is Verdict.INCONCLUSIVE
+    assert of_statistic(ERROR, [0.0, 0.003], mean).verdict is Verdict.KEPT
+
+
+def test_a_bin_that_nothing_was_counted_in_leaves_the_promise_open() -> None:
+    bins = {"full": of_share(COVERAGE, 1900, 2000), "empty": of_share(COVERAGE, 0, 0)}
+
+    found = worst_of(COVERAGE, bins)
+
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "empty" in str(found.detail)
 
 
 def test_the_worst_of_all_trials_is_broken_at_once() -> None:

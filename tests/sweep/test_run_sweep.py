@@ -267,11 +267,7 @@ def test_a_block_that_did_not_settle_says_so_in_every_row(tmp_path: Path) -> Non
 
     rows = [r for r in read_measurements(tmp_path / "out").to_pylist() if r["latency_seconds"]]
     assert {row["status"] for row in rows} == {"temperature_not_reached"}
-    assert all(
-        row["idle_celsius"] == pytest.approx(row["die_celsius_end"], abs=2)
-        for row in rows
-        if row["idle_watts"] is not None
-    )
+    assert all(row["idle_celsius"] is not None for row in rows if row["idle_watts"] is not None)
 
 
 def test_the_sentinel_is_one_that_the_kernels_take(tmp_path: Path) -> None:

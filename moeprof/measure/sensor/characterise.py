@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from moeprof.device.protocol import Device, Program
 
 POLL_SECONDS = 0.001
-# A long phase of each kind shows the period, and windows of a second.
+# A long phase of each kind shows the period, and whether the reading rises slowly.
 LONG_SECONDS = 1.2
+# A reading that takes so long for the middle of its rise is an average over twice that, or more:
+# longer phases show its whole ramp.
+_SLOW_SECONDS = 0.15
+_MIDDLE_FRACTIONS = (0.2, 0.8)
+SLOW_SECONDS = 2.0
 # Then edges whose places in the sensor's period differ, so that windows and gaps are both met.
 NUM_EDGES = 36
 SHORT_SECONDS_MIN = 0.04
@@ -26,13 +31,18 @@ _GOLDEN_FRACTION = 0.6180339887498949
 
 @dataclass(slots=True)
 class _Recorder:
-    """Polls both sensors after every millisecond of load or sleep."""
+    """Polls both sensors after every millisecond of load or sleep.
+
+    The device idles while it is read: every stretch of load is a phase of its own, no shorter than
+    a poll, so that the load is weakened to a half at most.
+    """
 
     device: Device
     program: Program
     phases: list[Phase] = field(default_factory=list)
     _watts: list[tuple[float, float]] = field(default_factory=list)
     _joules: list[tuple[float, float]] = field(default_factory=list)
+    _poll_seconds: float = 0.0
 
     def idle(self, until_seconds: float) -> None:
         while self.device.now() < until_seconds:
@@ -40,15 +50,14 @@ class _Recorder:
             self._poll()
 
     def load(self, until_seconds: float) -> None:
-        start_seconds = self.device.now()
-        num_launches = 0
         while True:
-            num_launches += self.program.run(POLL_SECONDS)
+            start_seconds = self.device.now()
+            num_launches = self.program.run(max(POLL_SECONDS, self._poll_seconds))
             end_seconds = self.device.now()
+            self.phases.append(Phase(start_seconds, end_seconds, num_launches))
             self._poll()
             if self.device.now() >= until_seconds:
                 break
-        self.phases.append(Phase(start_seconds, end_seconds, num_launches))
 
     def recording(self) -> Recording:
         sources = (
@@ -60,9 +69,10 @@ class _Recorder:
             if reads:
                 at_seconds, values = np.array(reads).T
                 streams.append(SensorStream(name, quantity, at_seconds, values))
-        return Recording(tuple(streams), tuple(self.phases))
+        return Recording(tuple(streams), tuple(self.phases), is_paused=True)
 
     def _poll(self) -> None:
+        start_seconds = self.device.now()
         counter = self.device.energy_counter
         joules = None if counter is None else counter.read()
         if joules is not None:
@@ -70,17 +80,22 @@ class _Recorder:
         watts = self.device.state().watts
         if watts is not None:
             self._watts.append((self.device.now(), watts))
+        self._poll_seconds = self.device.now() - start_seconds
 
 
 def record_sensors(device: Device, program: Program) -> Recording:
     """Return both sensors under a load made to tell their period, window and lag.
 
-    Takes 5 to 8 s of device time. Raises DeviceLost, DeviceOutOfMemory.
+    Takes 5 to 8 s of device time, and 6 s more where the reading is slow. Raises DeviceLost, DeviceOutOfMemory.
     """
     recorder = _Recorder(device, program)
     recorder.idle(device.now() + LONG_SECONDS)
     recorder.load(device.now() + LONG_SECONDS)
     recorder.idle(device.now() + LONG_SECONDS)
+    if _rises_slowly(recorder.recording()):
+        recorder.load(device.now() + SLOW_SECONDS)
+        recorder.idle(device.now() + SLOW_SECONDS)
+        recorder.load(device.now() + SLOW_SECONDS)
     period_seconds = _slowest_period(recorder.recording())
     for edge in range(NUM_EDGES):
         earliest_seconds = device.now() + SHORT_SECONDS_MIN
@@ -98,6 +113,21 @@ def characterise_sensors(device: Device, program: Program) -> SensorReport:
     Raises DeviceLost, DeviceOutOfMemory.
     """
     return describe_sensors(record_sensors(device, program))
+
+
+def _rises_slowly(recording: Recording) -> bool:
+    """Return whether the power reading was long on its way up; the first load came after rest."""
+    assert recording.phases, "the load has run"
+    power = next((s for s in recording.streams if s.quantity is Quantity.POWER), None)
+    if power is None:
+        return False
+    since = power.at_seconds >= recording.phases[0].start_seconds
+    at_seconds, watts = power.at_seconds[since], power.values[since]
+    rise = slice(0, int(np.argmax(watts)) + 1)
+    low, high = float(watts.min()), float(watts.max())
+    is_above = [watts[rise] >= low + share * (high - low) for share in _MIDDLE_FRACTIONS]
+    start, end = (float(at_seconds[int(np.argmax(above))]) for above in is_above)
+    return end - start > _SLOW_SECONDS
 
 
 def _slowest_period(recording: Recording) -> float:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from moeprof.measure.sensor.stream import Phase, Recording, SensorStream
     from moeprof.measure.sensor.updates import Updates
 
-# A window or a lag known worse than this, or than this share of it, is not told.
+# A lag known worse than this is not told, nor a window known worse than this and this share of it.
 ERROR_SECONDS_MAX = 0.01
-ERROR_FRACTION_MAX = 0.2
+WINDOW_ERROR_FRACTION_MAX = 0.05
+PAUSED = "the load paused for every reading; a recording of a steady load tells it"
 NO_LOAD = "when the device was loaded is not known; give the phases of the load"
 
 _OF_LOAD = ("load_watts", "launch_joules")
@@ -67,13 +68,14 @@ def describe_sensors(recording: Recording) -> SensorReport:
         default=0.0,
     )
     return SensorReport(
-        sensors=tuple(_figures(stream, recording.phases) for stream in recording.streams),
+        sensors=tuple(_figures(stream, recording) for stream in recording.streams),
         seconds=seconds,
         num_phases=None if recording.phases is None else len(recording.phases),
     )
 
 
-def _figures(stream: SensorStream, phases: tuple[Phase, ...] | None) -> SensorFigures:
+def _figures(stream: SensorStream, recording: Recording) -> SensorFigures:
+    phases = recording.phases
     asked = ["lag_seconds"]
     if stream.quantity is Quantity.POWER:
         asked.insert(0, "window_seconds")
@@ -90,7 +92,10 @@ def _figures(stream: SensorStream, phases: tuple[Phase, ...] | None) -> SensorFi
         fitted = fit_window_and_lag(LoadCourse(phases), updates, stream.quantity)
         more, absent = _known(fitted, asked)
         found |= more
-        more, absent_too = _of_load(stream, updates, phases, found)
+        if recording.is_paused:
+            more, absent_too = {}, dict.fromkeys(_OF_LOAD, PAUSED)
+        else:
+            more, absent_too = _of_load(stream, updates, phases, found)
         found |= more
         absent |= absent_too
     else:
@@ -114,7 +119,10 @@ def _known(fitted: Fitted | Unclear, asked: list[str]) -> tuple[dict[str, float]
     for name in asked:
         error_name = name.replace("_seconds", "_error_seconds")
         value, error = getattr(fitted, name), getattr(fitted, error_name)
-        if error > max(ERROR_SECONDS_MAX, ERROR_FRACTION_MAX * abs(value)):
+        limit = ERROR_SECONDS_MAX
+        if name == "window_seconds":
+            limit = max(limit, WINDOW_ERROR_FRACTION_MAX * value)
+        if not error <= limit:  # nor what is not a number
             absent[name] = f"it is known to {1000 * error:.3g} ms only: too few readings on edges"
         else:
             found |= {name: value, error_name: error}

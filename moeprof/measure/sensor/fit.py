@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from moeprof.measure.sensor.updates import Updates
 
 # Windows: 10 ms (Volta) to 1 s (Ampere and later); lags: up to 0.1 s and more (arXiv 2312.02741).
-_WINDOWS_SECONDS = (0.004, 0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.12, 0.2, 0.4, 0.7, 1.0, 1.4)
-_LAGS_SECONDS = (-0.02, 0.0, 0.015, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.25)
-_WINDOW_SECONDS_MIN = 0.001
-_NUM_STARTS = 3
+# A reading that comes a little early is placed wrong by the polls; what lies further out is none.
+_LAG_BOUNDS_SECONDS = (-0.02, 0.3)
+_WINDOW_BOUNDS_SECONDS = (0.002, 1.5)
+# Valleys of the loss are about as wide as the shortest phases of the load.
+_STARTS_SECONDS = 0.02
+_SHORT_WINDOWS_SECONDS = (0.004, 0.01)
+_NUM_STARTS = 4
 _STEP_SECONDS = 0.0005  # of the derivative
 _PRECISION_SECONDS = 2e-5
 _NUM_READINGS_MIN = 15
@@ -57,10 +61,12 @@ def fit_window_and_lag(
 
     def columns(point: NDArray[np.float64]) -> NDArray[np.float64]:
         lagged = ends - point[0]
-        window = max(float(point[1]), _WINDOW_SECONDS_MIN) if is_power else gaps
+        window = max(float(point[1]), _WINDOW_BOUNDS_SECONDS[0]) if is_power else gaps
         return course.columns(lagged - window, lagged)
 
     point = _best(columns, watts, is_power=is_power)
+    if reason := _out_of_bounds(point):
+        return Unclear(reason)
     left = _residuals(columns(point), watts)
     if left @ left > (1 - _EXPLAINED_FRACTION_MIN) * np.var(watts) * len(left):
         return Unclear("the readings do not follow the load")
@@ -93,22 +99,27 @@ def _best(
     *,
     is_power: bool,
 ) -> NDArray[np.float64]:
-    def loss(point: NDArray[np.float64]) -> float:
-        residuals = _residuals(columns(point), watts)
-        short = min(0.0, float(point[1]) - _WINDOW_SECONDS_MIN) if is_power else 0.0
-        return float(residuals @ residuals) * (1 + (short / _WINDOW_SECONDS_MIN) ** 2)
+    size = 1 + is_power
+    low, high = np.array([_LAG_BOUNDS_SECONDS, _WINDOW_BOUNDS_SECONDS][:size]).T
 
-    windows = _WINDOWS_SECONDS if is_power else (0.0,)
-    starts = [np.array([lag, window]) for lag in _LAGS_SECONDS for window in windows]
+    def loss(point: NDArray[np.float64]) -> float:
+        within = np.clip(point, low, high)
+        residuals = _residuals(columns(within), watts)
+        beyond = float(np.sum(np.abs(point - within))) / _STARTS_SECONDS
+        return float(residuals @ residuals) * (1 + beyond)
+
+    axes = [np.arange(*_LAG_BOUNDS_SECONDS, _STARTS_SECONDS)]
+    if is_power:
+        long_windows = np.arange(_STARTS_SECONDS, _WINDOW_BOUNDS_SECONDS[1], _STARTS_SECONDS)
+        axes.append(np.concatenate([_SHORT_WINDOWS_SECONDS, long_windows]))
+    starts = [np.array(point) for point in product(*axes)]
     found = []
     for start in sorted(starts, key=loss)[:_NUM_STARTS]:
         # A simplex, because readings that leave an edge bend the loss.
-        size = 1 + is_power
-        steps = np.diag([0.005, 0.005])[:size, :size]
-        simplex = np.vstack([start[:size], start[:size] + steps])
+        simplex = np.vstack([start, start + np.diag([0.005, 0.005])[:size, :size]])
         result = minimize(
             loss,
-            start[:size],
+            start,
             method="Nelder-Mead",
             options={
                 "initial_simplex": simplex,
@@ -119,6 +130,15 @@ def _best(
         found.append((float(result.fun), result.x))
     best: NDArray[np.float64] = min(found, key=lambda each: each[0])[1]
     return best
+
+
+def _out_of_bounds(point: NDArray[np.float64]) -> str | None:
+    """Return why a point is no figure: what fits best lies at a bound, or beyond it."""
+    all_bounds = (("lag", _LAG_BOUNDS_SECONDS), ("averaging window", _WINDOW_BOUNDS_SECONDS))
+    for value, (name, (low, high)) in zip(point.tolist(), all_bounds, strict=False):
+        if not low + _STEP_SECONDS < value < high - _STEP_SECONDS:
+            return f"no {name} between {1000 * low:g} and {1000 * high:g} ms fits the readings"
+    return None
 
 
 def _residuals(columns: NDArray[np.float64], watts: NDArray[np.float64]) -> NDArray[np.float64]:

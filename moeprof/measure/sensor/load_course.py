@@ -49,14 +49,6 @@ class LoadCourse:
         columns.append((start_seconds + end_seconds) / 2 - self._middle_seconds)
         return np.stack(columns, axis=1)
 
-    def load_fraction(
-        self, start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return the share of each window that was under load, [num_windows]."""
-        seconds = end_seconds - start_seconds
-        share: NDArray[np.float64] = self._load_by(end_seconds) - self._load_by(start_seconds)
-        return share / seconds
-
     def _load_by(self, at_seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         integral: NDArray[np.float64] = np.interp(at_seconds, self._edges, self._load_integral)
         return integral

@@ -42,10 +42,14 @@ class SensorStream:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Streams on one time line, and when the device was loaded; None: that is not known."""
+    """Streams on one time line, and when the device was loaded; None: that is not known.
+
+    `is_paused`: the device idled while it was read, so no stretch of load is longer than a poll.
+    """
 
     streams: tuple[SensorStream, ...]
     phases: tuple[Phase, ...] | None
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
