@@ -68,7 +68,8 @@ class TemperatureEffect:
 
     The relative slopes are of logarithms. Where nothing could be told, `absent_reason` says why and
     `cause` and all slopes are None; power may be absent alone. `latency_seconds` is the geometric
-    mean over rows that makes seconds of the relative slope.
+    mean over rows that makes seconds of the relative slope. Unless `drift_told_apart`, there were
+    too few blocks to tell temperature from what drifts with time.
     """
 
     group: EffectGroup
@@ -81,6 +82,7 @@ class TemperatureEffect:
     cause: ThermalCause | None
     absent_reason: str | None
     watts_absent_reason: str | None
+    drift_told_apart: bool = False
 
     @property
     def smallest_excluded_fraction_per_celsius(self) -> float | None:
@@ -157,6 +159,7 @@ def _effect(names: dict[str, str], table: pa.Table, blocks: NDArray[np.int64]) -
         ),
         None,
         watts_reason,
+        drift_told_apart=design.shape[1] > 1,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moeprof.measure.lead_in import lead_in_seconds
 from moeprof.measure.sensor.stream import Quantity
+from moeprof.measure.tick_rhythm import TickRhythm
 from moeprof.measure.ticks import CONFIDENCE, NORMAL_QUANTILE, TickWatch, power_between
 from moeprof.record import Energy, Interval
 
@@ -18,18 +19,10 @@ if TYPE_CHECKING:
     from moeprof.measure.settings import EnergySettings
     from moeprof.measure.ticks import Power
 
-CHUNK_SECONDS = 0.002
-# While a tick is awaited, the device works for so many times as long as reading takes.
-_CHUNK_READS = 10.0
 TEMPERATURE_SECONDS = 0.05
 # With pauses for the temperature, how often the longest window the whole may last.
 _PATIENCE_RATIO = 4.0
-# Reads wait until the next wanted tick is near; it may come early by so much of a period.
-_EARLY_FRACTION = 0.02
-# Of the periods of a window so far, how many pass before the next tick is wanted: reading costs.
-_WAIT_FRACTION = 0.5
 _LONGEST_RUN_SECONDS = 0.25
-_SHARP_CHUNKS = 1.5  # a tick that was awaited is placed to half a chunk and a read
 # The device idles while it is read, at a power between nothing and that of the load.
 _PAUSE_POWER_FRACTION = 0.5
 
@@ -44,22 +37,18 @@ class _Loading:
     settings: EnergySettings
     hold: Hold | None
     lead_in_seconds: float
+    rhythm: TickRhythm
     watch: TickWatch = field(default_factory=TickWatch)
     busy_seconds: float = 0.0
     pause_seconds: float = 0.0
-    _period_seconds: float | None = None
     _num_launches: int = 0  # since the last reading
-    _read_seconds: float = 0.0
-    _overrun_seconds: float = 0.0
-    _last_seconds: float | None = None  # of the last tick
-    _sharp_seconds: float | None = None  # of the last tick that was awaited
-    _first_seconds: float | None = None  # of the window's first
 
     def run(self) -> None:
         """Load the device until the window is long enough, the die too hot, or out of time."""
         start_seconds = looked_seconds = self.device.now()
         self.watch.begin(start_seconds)
-        self._first_seconds = None
+        led_in_seconds = start_seconds + self.lead_in_seconds
+        self.rhythm.begin(led_in_seconds)
         seconds_max = (
             self.settings.window_seconds_max
             + self.settings.window_seconds_min
@@ -67,8 +56,10 @@ class _Loading:
         )
         num_ticks = 0
         while self.device.now() - start_seconds < seconds_max:
-            self._work(min(self._quiet_seconds(start_seconds), self._unwatched_seconds()))
-            if self.device.now() - start_seconds >= self.lead_in_seconds:
+            now = self.device.now()
+            quiet_seconds = max(led_in_seconds - now, self.rhythm.quiet_seconds(now))
+            self._work(min(quiet_seconds, self._unwatched_seconds()))
+            if self.device.now() >= led_in_seconds:
                 self._read()
             if (
                 self.hold is not None
@@ -113,54 +104,26 @@ class _Loading:
         return math.hypot(power.edge_fraction, spread)
 
     def _read(self) -> None:
+        num_before, resets_before = len(self.watch.ticks), self.watch.num_resets
         start_seconds = self.device.now()
         joules = self.counter.read()
-        self._read_seconds = self.device.now() - start_seconds
-        self.pause_seconds += self._read_seconds
-        self.watch.note(self.device.now(), joules, self._num_launches)
+        now = self.device.now()
+        self.rhythm.read_seconds = now - start_seconds
+        self.pause_seconds += now - start_seconds
+        self.watch.note(now, joules, self._num_launches)
         self._num_launches = 0
-        tick = self.watch.ticks[-1] if self.watch.ticks else None
-        if tick is None or tick.at_seconds == self._last_seconds:
-            return
-        self._last_seconds = tick.at_seconds
-        if tick.error_seconds <= _SHARP_CHUNKS * (self._chunk_seconds + self._read_seconds):
-            if self._sharp_seconds is not None and self._first_seconds == self._sharp_seconds:
-                # Two neighbours: of a counter that nobody looked at, the first that its period is.
-                self._period_seconds = self._period_seconds or tick.at_seconds - self._sharp_seconds
-            self._sharp_seconds = tick.at_seconds
-            self._first_seconds = self._first_seconds or tick.at_seconds
-
-    @property
-    def _chunk_seconds(self) -> float:
-        return max(CHUNK_SECONDS, _CHUNK_READS * self._read_seconds)
+        if self.watch.num_resets != resets_before:
+            self.rhythm.begin(now)
+        elif len(self.watch.ticks) != num_before:
+            self.rhythm.note(self.watch.ticks[-1])
 
     def _work(self, wanted_seconds: float) -> None:
         start_seconds = self.device.now()
-        wanted_seconds = max(self._chunk_seconds, wanted_seconds)
+        wanted_seconds = max(self.rhythm.chunk_seconds, wanted_seconds)
         self._num_launches += self.program.run(wanted_seconds)
         seconds = self.device.now() - start_seconds
         self.busy_seconds += seconds
-        self._overrun_seconds = max(self._overrun_seconds, seconds - wanted_seconds)
-
-    def _quiet_seconds(self, start_seconds: float) -> float:
-        """Return for how long no tick is wanted or to be expected, so that reading it can wait."""
-        now = self.device.now()
-        led_in_seconds = max(now, start_seconds + self.lead_in_seconds)
-        period_seconds = self._period_seconds
-        if self._sharp_seconds is None or not period_seconds:
-            return led_in_seconds - now
-        margin_seconds = 2 * self._chunk_seconds + self._overrun_seconds
-        margin_seconds += _EARLY_FRACTION * period_seconds
-        if self._first_seconds is None:
-            # Ticks go on in their rhythm while the device cools between two windows.
-            earliest_seconds = start_seconds + self.lead_in_seconds + margin_seconds
-            unseen_seconds = max(earliest_seconds, now - margin_seconds) - self._sharp_seconds
-            num_periods = max(1, math.ceil(unseen_seconds / period_seconds))
-        else:
-            passed = (self._sharp_seconds - self._first_seconds) / period_seconds
-            num_periods = max(1, round(_WAIT_FRACTION * passed))
-        due_seconds = self._sharp_seconds + num_periods * period_seconds
-        return max(led_in_seconds, due_seconds - margin_seconds) - now
+        self.rhythm.overrun_seconds = max(self.rhythm.overrun_seconds, seconds - wanted_seconds)
 
     def _unwatched_seconds(self) -> float:
         """Return for how long the die may go on being heated unseen."""
@@ -205,7 +168,7 @@ def measure_energy(
         settings,
         hold,
         lead_in_seconds(sensors),
-        _period_seconds=None if known is None else known.period_seconds,
+        TickRhythm(None if known is None else known.period_seconds),
     )
     start_seconds = device.now()
     seconds_max = _PATIENCE_RATIO * settings.window_seconds_max

@@ -15,6 +15,7 @@ from moeprof.errors import ExitCode, StoppedAtOnce, UsageError
 from moeprof.report.consoles import console_on, print_json
 from moeprof.report.coverage_picture import check_drawing, draw_coverage
 from moeprof.report.findings import findings_document, findings_table, markdown_lines
+from moeprof.report.interrupts import interrupt_on_term
 from moeprof.selfcheck.audit import CHECKS, audit, selected
 from moeprof.selfcheck.finding import Verdict
 from moeprof.selfcheck.on_device.audit import PARTS, audit_device
@@ -41,26 +42,33 @@ def show_audit(
 
     Raises UsageError for a name in `only` that is not known, DeviceUnavailable, StoppedAtOnce.
     """
+    is_simulated = selector.startswith(PREFIX)
+    if num_trials_max is not None and not is_simulated:
+        raise UsageError(
+            "--runs counts trials on simulated GPUs; a real device is audited once",
+            hint="Leave --runs out, or choose --device sim:h200-sxm.",
+        )
     if out is not None:
         _make_folder(out)
         check_drawing(out)
     try:
-        if selector.startswith(PREFIX):
-            findings = _simulated(selector, seed, num_trials_max, only)
-        else:
-            if num_trials_max is not None:
-                raise UsageError(
-                    "--runs counts trials on simulated GPUs; a real device is audited once",
-                    hint="Leave --runs out, or choose --device sim:h200-sxm.",
-                )
-            findings = _on_device(selector, seed, only)
+        with interrupt_on_term():
+            if is_simulated:
+                findings = _simulated(selector, seed, num_trials_max, only)
+            else:
+                findings = _on_device(selector, seed, only)
     except KeyboardInterrupt as order:
         raise StoppedAtOnce(
             "interrupted: the audit has found nothing yet", hint="The same command starts it anew."
         ) from order
     verdict = exit_code(findings)
+    complete = num_trials_max is None
     document = findings_document(
-        findings, device=selector, seed=seed, kept=verdict is ExitCode.DONE
+        findings,
+        device=selector,
+        seed=seed,
+        complete=complete,
+        kept=verdict is ExitCode.DONE and complete,
     )
     if out is not None:
         _write(out / "selfcheck.json", json.dumps(document, indent=1, allow_nan=False))
@@ -73,6 +81,10 @@ def show_audit(
     title = f"promised and achieved on {selector}, seed {seed}"
     console.print(findings_table(findings, title=title))
     console.print(_summary(findings))
+    if not complete:
+        console.print("fewer trials than the promises need: a figure within its bounds is no proof")
+    elif verdict is ExitCode.GATE_INCONCLUSIVE and not is_simulated:
+        console.print("is something else running on this device? Stop it, and audit it again")
     if out is not None:
         console.print(f"written: {out}", soft_wrap=True)
     return verdict
@@ -92,7 +104,8 @@ def _write(path: Path, text: str) -> None:
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "selfcheck.json").touch()  # better refused now than after the audit
+        with (out / "selfcheck.json").open("a"):  # better refused now than after the audit
+            pass
     except OSError as error:
         raise UsageError(
             f"--out {out}: must be a folder that can be written, got {error.strerror}",
@@ -149,11 +162,14 @@ def _progress(console: Console) -> Progress:
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
-    """Return GATE_FAILED for a broken promise, GATE_INCONCLUSIVE for one that may be broken."""
+    """Return GATE_FAILED for a broken promise, GATE_INCONCLUSIVE for one that may be broken.
+
+    GATE_INCONCLUSIVE as well where no promise could be tried: nothing kept is no success.
+    """
     verdicts = {each.verdict for each in findings}
     if Verdict.BROKEN in verdicts:
         return ExitCode.GATE_FAILED
-    if Verdict.INCONCLUSIVE in verdicts:
+    if Verdict.INCONCLUSIVE in verdicts or Verdict.KEPT not in verdicts:
         return ExitCode.GATE_INCONCLUSIVE
     return ExitCode.DONE
 

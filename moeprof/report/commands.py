@@ -126,7 +126,19 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
     _refuse_nameless(path, {run.run_id for run in runs})
     if as_json:
         lines = [asdict(line) for run in runs for line in _lines(path, run.run_id)]
-        print_json({"out": str(path), "runs": [run.run_id for run in runs], "steps": lines})
+        effects = [
+            each
+            for run in runs
+            for each in temperature_effects(read_measurements(path, run_id=run.run_id))
+        ]
+        print_json(
+            {
+                "out": str(path),
+                "runs": [run.run_id for run in runs],
+                "steps": lines,
+                "temperature_effects": effect_documents(effects),
+            }
+        )
         return ExitCode.DONE
     console = console_on(sys.stdout)
     for run in runs:

@@ -32,6 +32,8 @@ def effect_lines(effects: Sequence[TemperatureEffect]) -> Iterator[str]:
         if each.absent_reason is not None:
             yield f"  no effect can be told: {each.absent_reason}"
             continue
+        if not each.drift_told_apart:
+            yield "  too few blocks to tell temperature from drift: order.num_blocks = 12 would do"
         yield f"  latency {_latency(each)}"
         yield f"  power {_watts(each)}"
 

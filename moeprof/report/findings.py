@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +12,7 @@ from moeprof.report import human
 from moeprof.selfcheck.finding import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from moeprof.selfcheck.finding import Finding
 
@@ -55,7 +55,8 @@ def markdown_lines(findings: Sequence[Finding]) -> Iterator[str]:
     for each in findings:
         if each.verdict is not Verdict.TOLD:
             cells = (f"`{each.name}`", each.promise, achieved(each), f"{each.num_trials:,}")
-            yield f"| {' | '.join(cells)} | {each.verdict} |"
+            verdict = f"{each.verdict} ({each.detail})" if each.detail else str(each.verdict)
+            yield f"| {' | '.join(cells)} | {verdict} |"
     if not told:
         return
     yield ""
@@ -81,12 +82,19 @@ def achieved(finding: Finding) -> str:
     value, name = finding.achieved, finding.name
     if value is None:
         return _NO_ACHIEVED
-    if name.endswith("_seconds"):
-        return human.seconds(value)
-    if name.endswith("_celsius"):
-        return f"{value:.2f} °C"
-    if name.endswith("_celsius_per_minute"):
-        return f"{value:.2f} °C/min"
     if name.startswith("samples_vs_") or "_over_" in name:
         return f"{value:.2f}×"
+    shown = next((show for suffix, show in _UNITS.items() if name.endswith(suffix)), _share)
+    return shown(value)
+
+
+def _share(value: float) -> str:
     return human.percent(value, digits=2)
+
+
+_UNITS: Final[dict[str, Callable[[float], str]]] = {
+    "_seconds": human.seconds,
+    "_fraction_per_celsius": lambda value: f"{100 * value:.3f} %/°C",
+    "_celsius": lambda value: f"{value:.2f} °C",
+    "_celsius_per_minute": lambda value: f"{value:.2f} °C/min",
+}

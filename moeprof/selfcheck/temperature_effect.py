@@ -141,7 +141,7 @@ def judge(outcomes: Sequence[Trial]) -> tuple[Finding, ...]:
 
 
 CHECKS: Final = (
-    Check("temperature-effect", (_COVERAGE.name, _CAUSE.name, _WIDTH), 1500, trial, judge),
+    Check("temperature_effect", (_COVERAGE.name, _CAUSE.name, _WIDTH), 1500, trial, judge),
 )
 
 

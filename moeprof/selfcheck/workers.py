@@ -6,7 +6,8 @@ import os
 import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from moeprof.selfcheck.check import Check, random_of_trial
@@ -82,7 +83,7 @@ def _in_processes(
     with (
         _single_threaded(),
         ProcessPoolExecutor(
-            num_workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts
+            num_workers, mp_context=get_context("spawn"), initializer=_begin_worker
         ) as pool,
     ):
         running = {pool.submit(run_chunk, chunk, gpu, seed): chunk for chunk in chunks}
@@ -91,13 +92,25 @@ def _in_processes(
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            # What runs would go on for seconds, and nobody waits for it any more.
+            for child in active_children():
+                child.terminate()
+            raise
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process of a terminal; this one is told by the pool.
+def _begin_worker() -> None:
+    # Ctrl-C reaches every process of a terminal; this one is told by its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that started this one to end, however it does, and end with it."""
+    parent = parent_process()
+    assert parent is not None, "a worker has been started by somebody"
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

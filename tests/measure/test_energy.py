@@ -6,13 +6,17 @@ from fakes import FakeDevice, FakeProgram
 
 from moeprof.conditioning.hold import reach_temperature
 from moeprof.conditioning.settings import HoldSettings
+from moeprof.device.sim.device import SimulatedDevice
 from moeprof.device.sim.timing import launch_cost
-from moeprof.measure.energy import CHUNK_SECONDS, measure_energy
+from moeprof.device.sim.truth import truth_of
+from moeprof.hardware import catalogue
+from moeprof.measure.energy import measure_energy
 from moeprof.measure.idle import measure_idle_power
 from moeprof.measure.lead_in import lead_in_seconds
 from moeprof.measure.sensor.figures import SensorFigures, SensorReport
 from moeprof.measure.sensor.stream import Quantity
 from moeprof.measure.settings import EnergySettings
+from moeprof.measure.tick_rhythm import CHUNK_SECONDS
 
 JOULES_PER_LAUNCH = 300 * 100e-6
 
@@ -207,3 +211,21 @@ def test_reads_wait_while_no_tick_is_due() -> None:
     measure_energy(device, FakeProgram(device), EnergySettings(window_seconds_min=3.0), None)
 
     assert len(reads) < 0.5 * device.seconds / CHUNK_SECONDS
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_energy_is_measured_at_a_held_temperature_though_nobody_looked_at_the_counter(
+    seed: int,
+) -> None:
+    gpu = catalogue.gpu("h200-sxm")
+    device = SimulatedDevice(gpu, truth_of(gpu), seed=seed)
+    program = device.prepare(bench.work())
+    program.run(60.0)
+    warm_celsius = device.state().die_celsius
+    assert warm_celsius is not None
+    hold = reach_temperature(device, program, HoldSettings(round(warm_celsius - 4)))
+    energy = measure_energy(device, program, EnergySettings(), hold)
+
+    assert energy.absent_reason is None
+    assert energy.per_launch is not None
+    assert energy.per_launch.relative_half_width_fraction < 0.015

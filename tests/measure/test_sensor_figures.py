@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from fakes import FakeDevice, FakeProgram
 from measure.sensor_traces import LOAD_WATTS, PHASES, energy_stream, polls, power_stream
 
+from moeprof.device.sim.device import SimulatedDevice
+from moeprof.device.sim.truth import truth_of
+from moeprof.hardware import catalogue
 from moeprof.measure.sensor.characterise import characterise_sensors
-from moeprof.measure.sensor.figures import NO_LOAD, SensorFigures, describe_sensors
+from moeprof.measure.sensor.figures import NO_LOAD, PAUSED, SensorFigures, describe_sensors
+from moeprof.measure.sensor.fit import Fitted
 from moeprof.measure.sensor.stream import Quantity, Recording, SensorStream
+from moeprof.selfcheck.work import decode_work
+
+if TYPE_CHECKING:
+    from moeprof.device.protocol import Program
+
+GPU = catalogue.gpu("h200-sxm")
+
+
+def simulated(**changes: float) -> SimulatedDevice:
+    return SimulatedDevice(GPU, replace(truth_of(GPU), **changes), seed=1)
+
+
+def loaded(device: SimulatedDevice) -> Program:
+    return device.prepare(decode_work(truth_of(GPU), launch_seconds=200e-6))
 
 
 def figures(stream: SensorStream, *, load_known: bool = True) -> SensorFigures:
@@ -122,10 +144,56 @@ def test_a_live_device_is_characterised_by_switching_its_load() -> None:
     assert counter is not None
     assert counter.period_seconds == pytest.approx(0.05, rel=0.001)
     assert counter.lag_seconds == pytest.approx(0.0, abs=0.001)
-    assert counter.launch_joules == pytest.approx(300 * 100e-6, rel=0.01)
+    assert counter.launch_joules is None  # the load paused for every reading
+    assert counter.absent["launch_joules"] == counter.absent["load_watts"] == PAUSED
     assert power is not None
     assert "changes" in power.absent["period_seconds"]  # this device's reading never moves
     assert device.seconds < 15
+
+
+@pytest.mark.parametrize("window_seconds", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("read_seconds", [20e-6, 1e-3, 3e-3])
+def test_a_slow_average_is_found_however_long_a_read_takes(
+    window_seconds: float, read_seconds: float
+) -> None:
+    device = simulated(power_window_seconds=window_seconds, state_read_seconds=read_seconds)
+    power = characterise_sensors(device, loaded(device)).of(Quantity.POWER)
+
+    assert power is not None
+    assert power.window_seconds == pytest.approx(window_seconds, rel=0.05)
+    assert power.lag_seconds == pytest.approx(0.1, abs=0.005)
+    assert power.window_error_seconds is not None
+    assert abs(power.window_seconds - window_seconds) <= power.window_error_seconds
+    assert device.now() < 15
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"power_window_seconds": 3.0}, {"power_lag_seconds": 0.6, "power_window_seconds": 0.1}],
+)
+def test_what_no_sensor_has_is_refused(changes: dict[str, float]) -> None:
+    device = simulated(**changes)
+    power = characterise_sensors(device, loaded(device)).of(Quantity.POWER)
+
+    assert power is not None
+    assert power.window_seconds is power.lag_seconds is None
+    assert power.absent["window_seconds"]
+    assert power.absent["lag_seconds"]
+
+
+def test_a_lag_beyond_the_bounds_is_refused_with_them() -> None:
+    found = figures(power_stream(lag_seconds=0.31))
+
+    assert found.window_seconds is found.lag_seconds is None
+    assert found.absent["lag_seconds"] == "no lag between -20 and 300 ms fits the readings"
+
+
+def test_a_fit_whose_error_is_no_number_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsure = Fitted(0.025, math.nan, 0.03, math.nan)
+    monkeypatch.setattr("moeprof.measure.sensor.figures.fit_window_and_lag", lambda *_: unsure)
+    found = figures(power_stream())
+
+    assert found.window_seconds is found.lag_seconds is None
 
 
 def test_a_device_without_a_counter_still_has_its_power_reading_characterised() -> None:

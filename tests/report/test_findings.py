@@ -33,6 +33,7 @@ UNSURE = Finding("throttle_recall", "at least 99 %", Verdict.INCONCLUSIVE, 0.98,
         ("hold_error_celsius", 0.934, "0.93 °C"),
         ("hold_drift_celsius_per_minute", 0.1, "0.10 °C/min"),
         ("samples_vs_stdrel", 0.2101, "0.21×"),
+        ("half_width_fraction_per_celsius", 0.00027, "0.027 %/°C"),
         ("cold_over_warm", 1.5, "1.50×"),
         ("interval_coverage", 0.9512, "95.12 %"),
     ],
@@ -57,7 +58,9 @@ def test_the_table_names_figure_promise_achievement_trials_and_verdict() -> None
 def test_markdown_keeps_promises_and_what_stands_beside_them_apart() -> None:
     lines = list(markdown_lines([KEPT, BESIDE]))
 
-    assert lines[2] == "| `interval_coverage` | 93 % to 97 % | 95.10 % | 2,000 | kept |"
+    assert lines[2] == (
+        "| `interval_coverage` | 93 % to 97 % | 95.10 % | 2,000 | kept (worst: 0.0) |"
+    )
     assert lines[-1] == "| `coverage_of_stdrel` | beside it | 40.00 % | 2,000 |"
     assert len(list(markdown_lines([KEPT]))) == 3
 
@@ -75,6 +78,7 @@ def test_a_broken_promise_fails_the_gate_and_an_open_one_leaves_it_open() -> Non
     assert exit_code([KEPT, BESIDE, SKIPPED]) is ExitCode.DONE
     assert exit_code([KEPT, UNSURE]) is ExitCode.GATE_INCONCLUSIVE
     assert exit_code([KEPT, UNSURE, BROKEN]) is ExitCode.GATE_FAILED
+    assert exit_code([SKIPPED, BESIDE]) is ExitCode.GATE_INCONCLUSIVE
 
 
 def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import pickle
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from moeprof.hardware import catalogue
+from moeprof.measure.background import Background
 from moeprof.selfcheck import energy, sensor
 from moeprof.selfcheck.energy import EnergyTrial
 from moeprof.selfcheck.finding import Verdict
 from moeprof.selfcheck.sensor import SensorTrial
+
+if TYPE_CHECKING:
+    from moeprof.measure.static_power import StaticPower
 
 GPU = catalogue.gpu("h200-sxm")
 GOOD = EnergyTrial(
@@ -100,10 +105,45 @@ def test_a_fault_of_a_sensor_breaks_its_own_promise(name: str, fault: dict[str, 
     assert set(verdicts.values()) == {Verdict.KEPT, Verdict.TOLD}
 
 
-def test_refusals_are_told_and_do_not_count_as_errors() -> None:
-    refused = EnergyTrial(held=False, reset=True, refusal="too few ticks")
-    findings = {finding.name: finding for finding in energy.judge([GOOD] * 3 + [refused])}
+@pytest.mark.parametrize(
+    ("name", "silence"),
+    [
+        ("energy_refused", {"refusal": "too few ticks", "error_fraction": None}),
+        ("energy_parts_refused", {"parts_refusal": "unknown", "dynamic_error_fraction": None}),
+    ],
+)
+def test_a_method_that_hardly_ever_answers_breaks_its_promise(
+    name: str, silence: dict[str, object]
+) -> None:
+    trials = [GOOD] + [replace(GOOD, **silence)] * 499  # type: ignore[arg-type]
+    verdicts = {finding.name: finding.verdict for finding in energy.judge(trials)}
 
-    assert findings["energy_refused"].achieved == pytest.approx(0.25)
-    assert findings["energy_error_p95"].num_trials == 3
+    assert verdicts[name] is Verdict.BROKEN
+
+
+def test_refusals_do_not_count_as_errors() -> None:
+    refused = EnergyTrial(held=False, reset=True, refusal="too few ticks")
+    findings = {finding.name: finding for finding in energy.judge([GOOD] * 9 + [refused])}
+
+    assert findings["energy_refused"].achieved == pytest.approx(0.1)
+    assert findings["energy_refused"].verdict is Verdict.KEPT
+    assert findings["energy_error_p95"].num_trials == 9
     assert findings["energy_error_p95"].verdict is Verdict.KEPT
+
+
+def test_static_power_is_carried_to_the_temperature_of_the_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carried_celsius: list[float] = []
+    honest = Background.static_at
+
+    def static_at(self: Background, die_celsius: float | None) -> StaticPower | None:
+        if self.static is not None and self.static.die_celsius and die_celsius:
+            carried_celsius.append(abs(die_celsius - self.static.die_celsius))
+        return honest(self, die_celsius)
+
+    monkeypatch.setattr(Background, "static_at", static_at)
+    for seed in range(12):
+        energy.trial(GPU, np.random.default_rng(seed))
+
+    assert max(carried_celsius) > 2
