@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 # What reads a Background back from a journal needs these at run time.
@@ -12,6 +13,7 @@ from moeprof.record import Interval
 
 # As far as static power may be carried where its slope is not known: what a thermometer rounds.
 _NEAR_CELSIUS = 1.5
+_READING_ERROR_CELSIUS = 0.5  # of a die temperature in whole degrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Background:
         slope, watts = static.watts_per_celsius, static.watts
         moved_watts = watts.estimate + slope.estimate * off_celsius
         slope_half = (slope.high - slope.low) / 2 * abs(off_celsius)
-        half_width = ((watts.high - watts.low) ** 2 / 4 + slope_half**2) ** 0.5
+        reading_half = abs(slope.estimate) * _READING_ERROR_CELSIUS
+        half_width = math.hypot((watts.high - watts.low) / 2, slope_half, reading_half)
         moved = Interval(
             moved_watts, moved_watts - half_width, moved_watts + half_width, watts.confidence
         )

@@ -119,7 +119,9 @@ class TickRhythm:
             return None
         if self.period_seconds is not None:
             periods = (tick.at_seconds - self._sharp.at_seconds) / self.period_seconds
-            if periods * self._doubt_seconds < _SURE_FRACTION * self.period_seconds:
+            error_seconds = self._sharp.error_seconds + tick.error_seconds
+            error_seconds += periods * self._doubt_seconds
+            if error_seconds < _SURE_FRACTION * self.period_seconds:
                 return max(1, round(periods))
         return self._num_seen
 

@@ -177,4 +177,6 @@ def judge(outcomes: Sequence[HeldPlant]) -> tuple[Finding, ...]:
     )
 
 
-CHECKS = (Check("hold", (ERROR.name, DRIFT.name, REACHED.name, ENERGY.name), NUM_TRIALS, trial, judge),)
+CHECKS = (
+    Check("hold", (ERROR.name, DRIFT.name, REACHED.name, ENERGY.name), NUM_TRIALS, trial, judge),
+)

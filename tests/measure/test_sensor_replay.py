@@ -9,7 +9,7 @@ import pytest
 from measure.sensor_traces import PHASES, energy_stream, power_stream
 
 from moeprof.errors import InputError
-from moeprof.measure.sensor.replay import replay
+from moeprof.measure.sensor.replay import read_phases, read_streams, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_without_a_load_the_period_is_told_and_the_rest_asks_for_it(tmp_path: Pa
         (["seconds,watts", "0,50", "1,hot"], ":3: watts must be a number, got 'hot'"),
         (["seconds,watts", "0,50", "1"], ":3: 1 cells, the header has 2"),
         (["seconds,watts", "1,50", "0.5,50"], ":3: time goes back"),
-        (["seconds,watts", "1,[N/A]", "2,[N/A]"], "watts has 0 readings"),
+        (["seconds,watts", "1,[N/A]", "2,[N/A]"], "fewer than two readings"),
     ],
 )
 def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -118,7 +118,7 @@ def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, lines: list[str], 
         (["begin,end", "1,2"], "expected start_seconds"),
         (["start_seconds,end_seconds", "2,1"], ":2: a phase ends at 1.0 s"),
         (["start_seconds,end_seconds", "1,3", "2,4"], ":3: a phase starts at 2.0 s, before"),
-        (["start_seconds,end_seconds", "100,101"], "do not overlap"),
+        (["start_seconds,end_seconds", "100,101"], "phase 1 of the load lasts"),
     ],
 )
 def test_a_bad_load_is_refused_with_its_line(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -135,3 +135,50 @@ def test_a_bad_load_is_refused_with_its_line(tmp_path: Path, lines: list[str], w
 def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         replay(tmp_path / "none.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "watts"),
+    [
+        ("power.draw [mW]", "60000", 60.0),
+        ("power.draw [W]", "60 W", 60.0),
+        ("power.draw", "60000 mW", 60.0),
+        ("watts", "60", 60.0),
+    ],
+)
+def test_a_reading_is_taken_in_the_unit_that_is_written(
+    tmp_path: Path, header: str, cell: str, watts: float
+) -> None:
+    path = written(tmp_path / "trace.csv", [f"seconds,{header}", f"1,{cell}", f"2,{cell}"])
+
+    (stream,) = read_streams(path)
+
+    assert stream.values.tolist() == [watts, watts]
+
+
+def test_an_unknown_unit_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "trace.csv", ["seconds,watts", "1,60", "2,60 hp"])
+
+    with pytest.raises(InputError, match=r"trace.csv:3: watts must be in W, mW.*got 'hp'"):
+        read_streams(path)
+
+
+def test_a_dead_column_does_not_cost_the_others(tmp_path: Path) -> None:
+    lines = ["seconds,power.draw [W],power.draw.instant [W]", "1,60,[N/A]", "2,61,[N/A]"]
+    path = written(tmp_path / "trace.csv", lines)
+
+    good, dead = replay(path, None).sensors
+
+    assert good.num_reads == 2
+    assert dead.num_reads == 0
+    assert dead.absent["period_seconds"]
+
+
+@pytest.mark.parametrize("count", ["1e308", "-5", "0.4", "0"])
+def test_a_number_of_launches_that_cannot_be_is_refused(tmp_path: Path, count: str) -> None:
+    path = written(
+        tmp_path / "load.csv", ["start_seconds,end_seconds,num_launches", f"0,1,{count}"]
+    )
+
+    with pytest.raises(InputError, match=r"load.csv:2: num_launches must be a whole number"):
+        read_phases(path)

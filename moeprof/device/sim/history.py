@@ -9,20 +9,21 @@ if TYPE_CHECKING:
     from moeprof.device.sim.truth import Truth
 
 _POINTS_PER_WINDOW = 50
-_KEPT_POINTS = 512  # before old points are let go, so that this is done rarely
+_SPACING_SECONDS_MAX = 0.004  # well below the 20 ms between updates of any sensor
+_KEPT_POINTS = 1024  # before old points are let go, so that this is done rarely
 
 
 class EnergyHistory:
     """Cumulative joules over time, as straight lines between points.
 
-    Points closer together than a fiftieth of the power window are merged, so that thousands of
-    short samples cost little.
+    Points closer together than a fiftieth of the power window, or 4 ms, are merged, so that
+    thousands of short samples cost little.
     """
 
     def __init__(self, truth: Truth, idle_watts: float) -> None:
         window_seconds = truth.power_window_seconds
         self._kept_seconds = window_seconds + truth.power_lag_seconds + truth.power_update_seconds
-        self._spacing_seconds = window_seconds / _POINTS_PER_WINDOW
+        self._spacing_seconds = min(window_seconds / _POINTS_PER_WINDOW, _SPACING_SECONDS_MAX)
         # The card was idle before time 0, so that the first reading has a full window.
         self._at_seconds = [-2 * self._kept_seconds, 0.0]
         self._joules = [-2 * self._kept_seconds * idle_watts, 0.0]

@@ -86,7 +86,8 @@ class _Recorder:
 def record_sensors(device: Device, program: Program) -> Recording:
     """Return both sensors under a load made to tell their period, window and lag.
 
-    Takes 5 to 8 s of device time, and 6 s more where the reading is slow. Raises DeviceLost, DeviceOutOfMemory.
+    Takes 5 to 8 s of device time, and 6 s more where the reading is slow.
+    Raises DeviceLost, DeviceOutOfMemory.
     """
     recorder = _Recorder(device, program)
     recorder.idle(device.now() + LONG_SECONDS)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NVIDIA_SMI_TIME = "%Y/%m/%d %H:%M:%S.%f"
+_SCALES = {"W": 1.0, "mW": 1e-3, "kW": 1e3, "J": 1.0, "mJ": 1e-3, "kJ": 1e3}
 # What nvidia-smi writes where a sensor gave nothing.
 _NOTHING = ("", "n/a", "[n/a]", "[not supported]", "[unknown error]", "[gpu is lost]", "nan")
 
@@ -57,7 +58,7 @@ def read_table(path: Path) -> CsvTable:
         if len(cells) != len(header):
             raise InputError(
                 f"{path}:{line}: {len(cells)} cells, the header has {len(header)}",
-                hint="A file cut off while it was written: remove its last line.",
+                hint="Cells are parted by commas; of a file cut off, remove the last line.",
             )
     if len(lines) == 1:
         raise InputError(f"{path}: has a header and no rows")
@@ -92,22 +93,29 @@ def moment(table: CsvTable, line: int, text: str) -> float:
 
 
 def number(table: CsvTable, line: int, column: int, text: str) -> float | None:
-    """Return a number, with or without its unit behind it; None where the sensor gave nothing.
+    """Return a number in SI units; None where the sensor gave nothing.
+
+    The unit stands behind the number, or in brackets in the header, or nowhere.
 
     Raises:
-        InputError: it is no number.
+        InputError: it is no number, or in a unit that is not known.
 
     """
     if text.lower() in _NOTHING:
         return None
+    words, name = text.split(maxsplit=1), table.header[column]
     try:
-        value = float(text.split(maxsplit=1)[0])
+        value = float(words[0])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        name = table.header[column]
         raise InputError(f"{table.path}:{line}: {name} must be a number, got {text!r}")
-    return value
+    unit = words[1] if len(words) > 1 else name.partition("[")[2].rstrip("] ")
+    if unit and unit not in _SCALES:
+        raise InputError(
+            f"{table.path}:{line}: {name} must be in {', '.join(_SCALES)}, got {unit!r}",
+        )
+    return value * _SCALES.get(unit, 1.0)
 
 
 def _nvidia_smi(text: str) -> datetime:

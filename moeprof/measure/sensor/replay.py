@@ -22,6 +22,7 @@ _STARTS = ("start_seconds", "start_timestamp", "start")
 _ENDS = ("end_seconds", "end_timestamp", "end")
 _POWER_PREFIX = "power.draw"
 _NUM_ROWS_MIN = 2
+_NUM_LAUNCHES_MAX = 1e15
 
 
 def replay(trace_csv: Path, load_csv: Path | None) -> SensorReport:
@@ -40,15 +41,17 @@ def replay(trace_csv: Path, load_csv: Path | None) -> SensorReport:
     phases = None if load_csv is None else read_phases(load_csv)
     if phases is not None:
         assert load_csv is not None
-        starts = [stream.at_seconds[0] for stream in streams]
-        ends = [stream.at_seconds[-1] for stream in streams]
-        if phases[-1].end_seconds < min(starts) or phases[0].start_seconds > max(ends):
-            raise InputError(
-                f"{load_csv}: the load lasts from {phases[0].start_seconds:.3f} to "
-                f"{phases[-1].end_seconds:.3f} s, {trace_csv} from {min(starts):.3f} to "
-                f"{max(ends):.3f} s: they do not overlap",
-                hint="Give both files the same clock and time zone.",
-            )
+        starts = [stream.at_seconds[0] for stream in streams if len(stream.values)]
+        ends = [stream.at_seconds[-1] for stream in streams if len(stream.values)]
+        for number_of_phase, phase in enumerate(phases, start=1):
+            if phase.start_seconds < min(starts) or phase.end_seconds > max(ends):
+                raise InputError(
+                    f"{load_csv}: phase {number_of_phase} of the load lasts from "
+                    f"{phase.start_seconds:.3f} to {phase.end_seconds:.3f} s, {trace_csv} from "
+                    f"{min(starts):.3f} to {max(ends):.3f} s",
+                    hint="Give both files the same clock and time zone, and leave out phases that "
+                    "the trace does not cover.",
+                )
     return describe_sensors(Recording(streams, phases))
 
 
@@ -74,6 +77,9 @@ def read_streams(path: Path) -> tuple[SensorStream, ...]:
     times = [moment(table, line, cells[time_column]) for line, cells in table.rows]
     _check_order(table, times)
     streams = [_stream(table, times, index, quantity) for index, quantity in columns.items()]
+    if all(len(stream.values) < _NUM_ROWS_MIN for stream in streams):
+        names = ", ".join(stream.name for stream in streams)
+        raise InputError(f"{path}: {names}: fewer than two readings, two or more expected")
     return tuple(streams)
 
 
@@ -97,7 +103,7 @@ def read_phases(path: Path) -> tuple[Phase, ...]:
         start, end = (moment(table, line, cells[column]) for column in (start_column, end_column))
         count = None
         if count_column is not None:
-            count = number(table, line, count_column, cells[count_column])
+            count = _count(table, line, count_column, cells[count_column])
         if end <= start:
             raise InputError(
                 f"{path}:{line}: a phase ends at {end} s, after its start at {start} s was expected"
@@ -107,8 +113,19 @@ def read_phases(path: Path) -> tuple[Phase, ...]:
                 f"{path}:{line}: a phase starts at {start} s, before the last one has ended at "
                 f"{phases[-1].end_seconds} s"
             )
-        phases.append(Phase(start, end, None if count is None else round(count)))
+        phases.append(Phase(start, end, count))
     return tuple(phases)
+
+
+def _count(table: CsvTable, line: int, column: int, text: str) -> int | None:
+    found = number(table, line, column, text)
+    if found is None:
+        return None
+    if not (1 <= found <= _NUM_LAUNCHES_MAX and found.is_integer()):
+        raise InputError(
+            f"{table.path}:{line}: num_launches must be a whole number from 1 on, got {text!r}"
+        )
+    return int(found)
 
 
 def _quantity(name: str) -> Quantity | None:
@@ -129,9 +146,5 @@ def _check_order(table: CsvTable, times: list[float]) -> None:
 def _stream(table: CsvTable, times: list[float], column: int, quantity: Quantity) -> SensorStream:
     values = [number(table, line, column, cells[column]) for line, cells in table.rows]
     reads = [pair for pair in zip(times, values, strict=True) if pair[1] is not None]
-    if len(reads) < _NUM_ROWS_MIN:
-        raise InputError(
-            f"{table.path}: {table.header[column]} has {len(reads)} readings, two or more expected"
-        )
-    at_seconds, kept = np.array(reads, dtype=np.float64).T
+    at_seconds, kept = np.array(reads, dtype=np.float64).reshape(-1, 2).T
     return SensorStream(table.header[column], quantity, at_seconds, kept)

@@ -151,4 +151,4 @@ def test_a_thousand_virtual_seconds_take_a_step_per_governor_decision(
 
     num_decisions = 1000.0 / bench.truth().governor_seconds
     assert len(stretches) == pytest.approx(num_decisions, rel=0.01)
-    assert len(device._body.history.snapshot()["joules"]) < 1000
+    assert len(device._body.history.snapshot()["joules"]) < 1100
