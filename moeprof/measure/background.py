@@ -14,6 +14,8 @@ from moeprof.record import Interval
 # As far as static power may be carried where its slope is not known: what a thermometer rounds.
 _NEAR_CELSIUS = 1.5
 _READING_ERROR_CELSIUS = 0.5  # of a die temperature in whole degrees
+# Of static power, where its slope is not known: more than any card is known to leak.
+_LEAKIEST_FRACTION_PER_CELSIUS = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Background:
         off_celsius = die_celsius - static.die_celsius
         if static.watts_per_celsius is None:
             if abs(off_celsius) <= _NEAR_CELSIUS:
-                return static
+                unknown_celsius = abs(off_celsius) + _READING_ERROR_CELSIUS
+                return _widened(static, _LEAKIEST_FRACTION_PER_CELSIUS * unknown_celsius)
             reason = (
                 f"static power was measured {abs(off_celsius):.1f} C away from the load, and how "
                 f"it changes is not known: {static.absent['watts_per_celsius']}"
@@ -54,3 +57,12 @@ class Background:
             moved_watts, moved_watts - half_width, moved_watts + half_width, watts.confidence
         )
         return replace(static, watts=moved, die_celsius=die_celsius)
+
+
+def _widened(static: StaticPower, fraction: float) -> StaticPower:
+    """Return static power whose interval has room for an error of this fraction."""
+    watts = static.watts
+    assert watts is not None, "only what was measured can be widened"
+    half_width = math.hypot((watts.high - watts.low) / 2, fraction * watts.estimate)
+    low, high = watts.estimate - half_width, watts.estimate + half_width
+    return replace(static, watts=Interval(watts.estimate, low, high, watts.confidence))
