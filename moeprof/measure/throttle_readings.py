@@ -186,9 +186,10 @@ def _held_throughout(
     known: Known,
     highest_hertz: float,
 ) -> bool:
-    """Return whether power or heat must have held one low clock all along, though no bit says so.
+    """Return whether power must have held one low clock all along, though no bit says so.
 
-    A clock below the specification's alone says nothing: application clocks may be set lower.
+    A clock below the specification's alone says nothing: application clocks may be set lower. Nor
+    does a die at its slowdown temperature: under them it may have come to rest there.
     """
     specified_hertz = known.sm_clock_hertz_max
     if known.undisturbed_hertz is not None or specified_hertz is None:
@@ -206,14 +207,9 @@ def _held_throughout(
 
 
 def _is_pressed(state: DeviceState, known: Known) -> bool:
-    """Return whether power or heat is at its limit, and no counter could have told."""
-    uncounted = THROTTLING_EVENTS - state.throttle_seconds.keys()
-    if ClockEvent.SW_POWER_CAP in uncounted and is_near_limit(state.watts, known):
-        return True
-    die_celsius, slowdown_celsius = state.die_celsius, known.slowdown_celsius
-    if die_celsius is None or slowdown_celsius is None:
-        return False
-    return uncounted >= THERMAL_EVENTS and die_celsius >= slowdown_celsius
+    """Return whether power is at its limit, and no counter could have told."""
+    uncounted = ClockEvent.SW_POWER_CAP not in state.throttle_seconds
+    return uncounted and is_near_limit(state.watts, known)
 
 
 def _gaps_closed(shown: Sequence[bool | None]) -> list[bool]:

@@ -49,7 +49,7 @@ _PAUSE_SECONDS = (0.0, 0.5)  # of idling before the measurement, that its first 
 _HELD_SHARE = 0.2
 _HELD_TIME_CONSTANTS_SECONDS = (3.0, 40.0)  # so that reaching a temperature takes few steps
 _HELD_WARMTH = (0.3, 0.8)  # of the way from rest to the load's own temperature
-_CHARACTERISED_SHARE = 0.2  # it takes longer than all else
+_CHARACTERISED_SHARE = 0.05  # it takes longer than all else
 _MOVED_SHARE = 0.3  # static power is measured first, as in a sweep, and the die warmed again
 _MOVED_SECONDS = (3.0, 20.0)
 

@@ -170,7 +170,7 @@ CHECKS = (
             "sensor_slow_window_refused",
             "sensor_characterising_seconds",
         ),
-        num_trials=100,
+        num_trials=60,
         trial=trial,
         judge=judge,
     ),

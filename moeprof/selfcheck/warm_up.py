@@ -57,8 +57,8 @@ MISSED = Promise(
 )
 WRONGLY = Promise(
     "warm_up_wrongly_steady",
-    "of the warm-ups called steady at most 5 % end with a die that drifts by more than the bound",
-    high=0.05,
+    "of the warm-ups called steady at most 10 % end with a die that drifts by more than the bound",
+    high=0.1,  # a test at 5 % errs up to so often where the drift is the bound
 )
 
 

@@ -120,18 +120,21 @@ def test_a_throttle_from_end_to_end_is_seen_against_a_remembered_clock() -> None
     assert (event.start_seconds, event.end_seconds) == (0.0, states[-1].at_seconds)
 
 
-@pytest.mark.parametrize("pressure", [{"watts": 690.0}, {"die_celsius": 87.0}])
-def test_a_low_clock_under_pressure_from_end_to_end_is_a_throttle(pressure: Any) -> None:
-    states = readings({}, sm_clock_hertz=0.7 * TOP, **pressure)
+def test_a_low_clock_at_the_power_limit_from_end_to_end_is_a_throttle() -> None:
+    states = readings({}, sm_clock_hertz=0.7 * TOP, watts=690.0)
     lowered = frozenset({ClockEvent.APPLICATIONS_CLOCKS})
-    set_lower = readings({}, sm_clock_hertz=0.7 * TOP, clock_events=lowered, **pressure)
-    counted = counting(POWER_CAP, readings({}, sm_clock_hertz=0.7 * TOP, **pressure), late=0.8)
-    for state in counted:
-        state.throttle_seconds[THERMAL] = 0.0
+    set_lower = readings({}, sm_clock_hertz=0.7 * TOP, clock_events=lowered, watts=690.0)
+    counted = counting(POWER_CAP, readings({}, sm_clock_hertz=0.7 * TOP, watts=690.0), late=0.8)
 
-    assert only_event(states).cause == (POWER_CAP if "watts" in pressure else THERMAL)
+    assert only_event(states).cause is POWER_CAP
     assert throttling(set_lower, KNOWN).events == ()
     assert throttling(counted, KNOWN).events == ()
+
+
+def test_a_die_that_rests_at_its_slowdown_temperature_under_lowered_clocks_is_no_throttle() -> None:
+    states = readings({}, sm_clock_hertz=0.7 * TOP, die_celsius=87.0)
+
+    assert throttling(states, KNOWN).events == ()
 
 
 def test_bits_from_end_to_end_of_a_low_clock_are_believed() -> None:
