@@ -72,15 +72,6 @@ def throttling(
     return Throttling(events, tuple(stretches))
 
 
-def throttled_stretches(
-    states: Sequence[DeviceState],
-    known: Known = NOTHING_KNOWN,
-    resumed: Collection[int] = (),
-) -> list[bool]:
-    """Return, for each reading, whether the device was throttled from it to the next reading."""
-    return [event is not None for event in throttling(states, known, resumed).stretches]
-
-
 def union_of_events(states: Sequence[DeviceState]) -> frozenset[ClockEvent] | None:
     """Return every clock event that was seen; None where no reading told any."""
     told = [state.clock_events for state in states if state.clock_events is not None]

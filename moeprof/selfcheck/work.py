@@ -1,4 +1,4 @@
-"""Decode work of a wanted length for simulated GPUs."""
+"""Decode work of a wanted size or length, for the audit."""
 
 from __future__ import annotations
 
@@ -12,29 +12,15 @@ from moeprof.workload.workload import Workload
 if TYPE_CHECKING:
     from moeprof.device.sim.truth import Truth
 
+BYTES_PER_WEIGHT = 2  # bf16
 _NUM_ACTIVE_EXPERTS = 4
-_BYTES_PER_WEIGHT = 2
 
 
-def decode_work(truth: Truth, launch_seconds: float) -> SimulatedWork:
-    """Return cold decode work (bf16, one row per active expert) of about `launch_seconds`.
-
-    It is bound by memory: as many weights as that time can read, after the launches' own overhead.
-    """
-    overhead_seconds = truth.fixed_launches * truth.launch_seconds
-    num_bytes = max(0.0, launch_seconds - overhead_seconds) * truth.bytes_per_second
-    num_weights = num_bytes / (3 * _BYTES_PER_WEIGHT * _NUM_ACTIVE_EXPERTS)
-    size = max(1, round(math.sqrt(num_weights)))
-    layer = MoELayer(
-        name="selfcheck",
-        hidden_size=size,
-        expert_size=size,
-        num_experts=_NUM_ACTIVE_EXPERTS,
-        top_k=_NUM_ACTIVE_EXPERTS,
-    )
-    workload = Workload(
+def decode_workload(size: int, num_experts: int) -> Workload:
+    """Return one token's work (bf16) on each of `num_experts` experts of `[size, size]`."""
+    return Workload(
         model="selfcheck",
-        layer=layer,
+        layer=MoELayer("selfcheck", size, size, num_experts, num_experts),
         weight_dtype="bf16",
         activation_dtype="bf16",
         batch_size=1,
@@ -44,6 +30,18 @@ def decode_work(truth: Truth, launch_seconds: float) -> SimulatedWork:
         ep_size=1,
         ep_rank=0,
         tp_size=1,
-        rows_per_expert=(1,) * _NUM_ACTIVE_EXPERTS,
+        rows_per_expert=(1,) * num_experts,
     )
+
+
+def decode_work(truth: Truth, launch_seconds: float) -> SimulatedWork:
+    """Return cold decode work (bf16, one row per active expert) of about `launch_seconds`.
+
+    It is bound by memory: as many weights as that time can read, after the launches' own overhead.
+    """
+    overhead_seconds = truth.fixed_launches * truth.launch_seconds
+    num_bytes = max(0.0, launch_seconds - overhead_seconds) * truth.bytes_per_second
+    num_weights = num_bytes / (3 * BYTES_PER_WEIGHT * _NUM_ACTIVE_EXPERTS)
+    size = max(1, round(math.sqrt(num_weights)))
+    workload = decode_workload(size, _NUM_ACTIVE_EXPERTS)
     return SimulatedWork(workload=workload, kernel="selfcheck", l2_state="cold")

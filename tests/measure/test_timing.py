@@ -11,7 +11,7 @@ from moeprof.conditioning.hold import reach_temperature
 from moeprof.conditioning.settings import HoldSettings
 from moeprof.measure.rejection import NO_TEMPERATURE, OFF_TEMPERATURE, rejection
 from moeprof.measure.settings import StoppingSettings
-from moeprof.measure.throttle import throttled_stretches, union_of_events
+from moeprof.measure.throttle import throttling, union_of_events
 from moeprof.measure.timing import measure_latency
 from moeprof.record import ClockEvent, DeviceState, Sample
 
@@ -74,7 +74,12 @@ def test_a_counter_shows_throttling_between_two_readings() -> None:
         DeviceState(0.3, throttle_seconds={ClockEvent.SW_THERMAL_SLOWDOWN: 1.01}),
     ]
 
-    assert throttled_stretches(states) == [False, True, True, False]
+    assert [event is not None for event in throttling(states).stretches] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert union_of_events(states) == {ClockEvent.SW_THERMAL_SLOWDOWN}
 
 
@@ -87,7 +92,12 @@ def test_a_clock_far_below_the_highest_seen_is_throttling_unless_idle() -> None:
         DeviceState(0.3, sm_clock_hertz=1.7e9),
     ]
 
-    assert throttled_stretches(states) == [False, False, True, True]
+    assert [event is not None for event in throttling(states).stretches] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_device_without_clock_sensors_has_no_throttled_fraction() -> None:

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moeprof.workload.layer import MoELayer
-from moeprof.workload.workload import Workload
+from moeprof.selfcheck.work import BYTES_PER_WEIGHT, decode_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     from moeprof.device.protocol import Device, Program
     from moeprof.kernel.protocol import Kernel, L2State
     from moeprof.selfcheck.finding import Finding
+    from moeprof.workload.workload import Workload
 
 _NUM_EXPERTS = 16
-_BYTES_PER_WEIGHT = 2  # bf16
 _SIZE_STEP = 64
 # Small enough that every launch finds it in the cache if it is left there.
 _CACHE_FRACTION = 0.4
@@ -60,19 +59,6 @@ class Part:
 def cached_workload(l2_bytes: int) -> Workload:
     """Return one token's work on 16 experts, whose weights together are 40 % of the cache."""
     num_bytes = min(_CACHE_FRACTION * l2_bytes, _WEIGHT_BYTES_MAX)
-    num_weights = num_bytes / (3 * _BYTES_PER_WEIGHT * _NUM_EXPERTS)
+    num_weights = num_bytes / (3 * BYTES_PER_WEIGHT * _NUM_EXPERTS)
     size = max(_SIZE_STEP, int(num_weights**0.5) // _SIZE_STEP * _SIZE_STEP)
-    return Workload(
-        model="selfcheck",
-        layer=MoELayer("selfcheck", size, size, _NUM_EXPERTS, _NUM_EXPERTS),
-        weight_dtype="bf16",
-        activation_dtype="bf16",
-        batch_size=1,
-        routing_pattern="uniform",
-        routing_seed=0,
-        placement="all",
-        ep_size=1,
-        ep_rank=0,
-        tp_size=1,
-        rows_per_expert=(1,) * _NUM_EXPERTS,
-    )
+    return decode_workload(size, _NUM_EXPERTS)
