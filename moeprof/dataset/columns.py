@@ -52,6 +52,10 @@ def _since_2(column: Column) -> Column:
     return replace(column, since=2)
 
 
+def _since_3(column: Column) -> Column:
+    return replace(column, since=3)
+
+
 def _size(name: str, description: str) -> Column:
     return _whole(name, "elements", description)
 
@@ -80,7 +84,7 @@ _IDENTITY: Final = (
     *_required(
         [
             _text("source", "measured, simulated or imported"),
-            _text("device_kind", "What rows are grouped by: cuda, cpu, sim:<name>"),
+            _text("device_kind", "What rows are grouped by: cuda, cpu, sim:<name>, imported:<GPU>"),
             _text("device_name", "The device's name as its vendor gives it"),
         ]
     ),
@@ -89,10 +93,15 @@ _IDENTITY: Final = (
         [
             _text("kernel", "The expert kernel"),
             Column(
-                "recorded_at", pa.timestamp("us", tz="UTC"), NO_UNIT, "When the point was finished"
+                "recorded_at",
+                pa.timestamp("us", tz="UTC"),
+                NO_UNIT,
+                "When the point was finished; of an imported point, when it was imported",
             ),
         ]
     ),
+    _since_3(_text("engine", "The serving engine that ran the kernel: vllm, sglang, trtllm, ...")),
+    _since_3(_text("engine_version", "Its version")),
 )
 
 _WORKLOAD: Final = (
@@ -117,8 +126,19 @@ _WORKLOAD: Final = (
     Column("rows_per_expert", pa.list_(pa.int32()), "rows", "Rows of each local expert slot"),
     _whole("weight_bytes", "B", "Bytes of the active experts' weights, each read once"),
     _whole("activation_bytes", "B", "Bytes of rows read and written"),
-    _whole("flops", "FLOP", "Floating-point operations of the three projections"),
+    _whole("flops", "FLOP", "Floating-point operations of all projections"),
     _text("l2_state", "cold: buffers rotate through at least 5x the L2 cache; else warm"),
+    _since_3(
+        _whole("num_projections", "projections", "Of an expert: 3 with a gate, 2 without one")
+    ),
+    _since_3(
+        Column(
+            "rows_reconstructed",
+            pa.bool_(),
+            NO_UNIT,
+            "Whether row counts are the rounded expectation of a named pattern, not recorded",
+        )
+    ),
 )
 
 _CONDITION: Final = (

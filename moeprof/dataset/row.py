@@ -56,6 +56,8 @@ def measurement_row(identity: RowIdentity, workload: Workload, outcome: Outcome)
         "device_uuid": identity.device.uuid or None,
         "kernel": identity.kernel,
         "recorded_at": identity.recorded_at,
+        "engine": None,
+        "engine_version": None,
         **_workload(workload),
         **_condition(outcome.condition),
         **_latency(outcome.latency),
@@ -110,6 +112,8 @@ def _workload(workload: Workload) -> Row:
         "weight_bytes": workload.weight_bytes,
         "activation_bytes": workload.activation_bytes,
         "flops": workload.flops,
+        "num_projections": _NUM_PROJECTIONS,
+        "rows_reconstructed": False,
     }
 
 
@@ -179,6 +183,7 @@ def _joules(part: str, interval: Interval | None) -> Row:
     }
 
 
+_NUM_PROJECTIONS = 3  # the experts of a MoELayer are gated
 _CONDITION = (
     "l2_state",
     "hold_celsius",

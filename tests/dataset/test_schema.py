@@ -54,6 +54,8 @@ def test_a_row_has_every_column_and_no_other() -> None:
         "memory_celsius",
         "energy_absent_reason",
         "energy_parts_absent_reason",
+        "engine",
+        "engine_version",
     }
     assert row["clock_event_reasons"] == ["idle", "sw_power_cap"]
     assert row["num_samples"] == 3

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LANES_PER_SM = {"a100-sxm-80gb": 64, "h100-sxm": 128, "h200-sxm": 128, "b200": 128, "l40s": 128}
+LANES_PER_SM["rtx-pro-6000-server"] = 128
 BUS_BITS = {"a100-sxm-80gb": 5120, "h100-sxm": 5120, "h200-sxm": 6144, "b200": 7680, "l40s": 384}
 TRANSFERS_PER_CLOCK = 2
 
@@ -24,10 +25,14 @@ def test_every_asked_for_gpu_is_in_the_catalogue() -> None:
     assert gpu_names() == (
         "a100-sxm-80gb",
         "b200",
+        "b300",
         "deployment-card",
+        "gb200",
+        "gb300",
         "h100-sxm",
         "h200-sxm",
         "l40s",
+        "rtx-pro-6000-server",
     )
 
 
@@ -50,7 +55,10 @@ def test_memory_bandwidth_follows_from_bus_and_clock(name: str) -> None:
     assert card.memory_bytes_per_second == pytest.approx(computed, rel=0.025)
 
 
-@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200", "l40s"])
+@pytest.mark.parametrize(
+    "name",
+    ["h100-sxm", "h200-sxm", "b200", "b300", "gb200", "gb300", "l40s", "rtx-pro-6000-server"],
+)
 def test_peaks_are_dense_so_fp8_is_twice_bf16(name: str) -> None:
     peaks = gpu(name).peak_flops_per_second
 
@@ -65,6 +73,13 @@ def test_an_h200_is_an_h100_with_more_memory() -> None:
     assert h200.memory_bytes_per_second == 4.8e12
     assert h200.memory_bytes > 1.7 * h100.memory_bytes
     assert h200.scale_up == Link("NVLink 4", 450e9)
+
+
+@pytest.mark.parametrize("name", ["b200", "b300", "gb200", "gb300", "rtx-pro-6000-server"])
+def test_blackwell_multiplies_fp4_at_twice_fp8_or_faster(name: str) -> None:
+    peaks = gpu(name).peak_flops_per_second
+
+    assert peaks["fp4"] >= 2 * peaks["fp8"]
 
 
 def test_an_a100_has_no_fp8_peak() -> None:

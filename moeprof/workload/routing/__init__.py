@@ -12,6 +12,7 @@ from moeprof.workload.routing.pattern import (
     Pattern,
     PowerLaw,
     Replay,
+    Strided,
     Uniform,
     Zipf,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Pattern",
     "PowerLaw",
     "Replay",
+    "Strided",
     "Uniform",
     "Zipf",
     "check",

@@ -16,9 +16,11 @@ from moeprof.workload.routing.pattern import (
     Pattern,
     PowerLaw,
     Replay,
+    Strided,
     Uniform,
     Zipf,
 )
+from moeprof.workload.routing.strided import has_distinct_slots
 
 
 def check(pattern: Pattern, *, num_experts: int, top_k: int, num_tokens: int) -> None:
@@ -43,6 +45,8 @@ def check(pattern: Pattern, *, num_experts: int, top_k: int, num_tokens: int) ->
             _check_active(pattern, num_experts, top_k, num_tokens)
         case Hot():
             _check_hot(pattern, num_experts)
+        case Strided():
+            _check_strided(num_experts, top_k)
         case Replay():
             _check_replay(pattern, num_experts, top_k)
         case Uniform() | Balanced() | Zipf() | PowerLaw() | Dirichlet():
@@ -72,6 +76,16 @@ def _check_hot(pattern: Hot, num_experts: int) -> None:
         f"routing pattern {pattern}: N {right} for {num_experts} experts, got {pattern.num_hot}"
     )
     raise WorkloadError(message, hint="With every expert hot none is: use uniform.")
+
+
+def _check_strided(num_experts: int, top_k: int) -> None:
+    if has_distinct_slots(num_experts, top_k):
+        return
+    message = (
+        f"routing pattern strided: the slots of a token must be different experts, and are not "
+        f"for top_k {top_k} of {num_experts} experts"
+    )
+    raise WorkloadError(message, hint="Use balanced, which any layer can have.")
 
 
 def _check_replay(pattern: Replay, num_experts: int, top_k: int) -> None:

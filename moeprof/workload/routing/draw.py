@@ -17,6 +17,7 @@ from moeprof.workload.routing.pattern import (
     Pattern,
     PowerLaw,
     Replay,
+    Strided,
     Uniform,
     Zipf,
 )
@@ -28,6 +29,7 @@ from moeprof.workload.routing.sampling import (
     hot_and_cold,
     weighted_without_replacement,
 )
+from moeprof.workload.routing.strided import strided_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,10 +60,12 @@ def draw(
         case Uniform() | Zipf() | Dirichlet():
             log_weights = _log_weights(pattern, popularity, num_experts)
             return weighted_without_replacement(tokens, log_weights, num_tokens, top_k)
-        case Balanced():
-            return deal_evenly(tokens, np.arange(num_experts), num_tokens, top_k)
-        case Active(num_active):
-            experts = popularity.permutation(num_experts)[:num_active]
+        case Strided():
+            return strided_ids(num_tokens=num_tokens, num_experts=num_experts, top_k=top_k)
+        case Balanced() | Active():
+            experts = np.arange(num_experts)
+            if isinstance(pattern, Active):
+                experts = popularity.permutation(num_experts)[: pattern.num_active]
             return deal_evenly(tokens, experts, num_tokens, top_k)
         case PowerLaw(exponent):
             quantiles = popularity.random(num_experts)
@@ -69,7 +73,8 @@ def draw(
             return deal_counts(tokens, rows, top_k)
         case Hot(num_hot):
             order = popularity.permutation(num_experts)
-            picks = _num_hot_picks(pattern, tokens, num_tokens, num_experts, top_k)
+            mean = mean_hot_picks(pattern, num_experts=num_experts, top_k=top_k)
+            picks = _num_hot_picks(mean, tokens, num_tokens)
             return hot_and_cold(
                 tokens, order[:num_hot], order[num_hot:], num_hot_picks=picks, top_k=top_k
             )
@@ -80,6 +85,27 @@ def draw(
             return recorded.take(consecutive, axis=0, mode="wrap")
         case _:
             assert_never(pattern)
+
+
+def popularity_log_weights(
+    pattern: Uniform | Zipf | Dirichlet, *, num_experts: int, seed: int
+) -> NDArray[np.float64]:
+    """Return the logarithms of the unnormalised popularity that `draw` uses, [num_experts]."""
+    popularity = _generator("popularity", pattern, num_experts, seed)
+    return _log_weights(pattern, popularity, num_experts)
+
+
+def hot_experts(pattern: Hot, *, num_experts: int, seed: int) -> NDArray[np.int64]:
+    """Return the experts that `draw` makes hot, [pattern.num_hot]."""
+    popularity = _generator("popularity", pattern, num_experts, seed)
+    return popularity.permutation(num_experts)[: pattern.num_hot]
+
+
+def mean_hot_picks(pattern: Hot, *, num_experts: int, top_k: int) -> float:
+    """Return how many of its experts a token takes from the hot ones, on average."""
+    least = max(0, top_k - (num_experts - pattern.num_hot))
+    most = min(top_k, pattern.num_hot)
+    return min(max(pattern.share_fraction * top_k, least), most)
 
 
 def _generator(purpose: str, pattern: Pattern, *numbers: int) -> np.random.Generator:
@@ -106,12 +132,7 @@ def _log_weights(
             return np.log(gammas) - popularity.standard_exponential(num_experts) / concentration
 
 
-def _num_hot_picks(
-    pattern: Hot, tokens: np.random.Generator, num_tokens: int, num_experts: int, top_k: int
-) -> NDArray[np.int64]:
+def _num_hot_picks(mean: float, tokens: np.random.Generator, num_tokens: int) -> NDArray[np.int64]:
     """Return how many hot experts each token takes, [num_tokens]."""
-    least = max(0, top_k - (num_experts - pattern.num_hot))
-    most = min(top_k, pattern.num_hot)
-    mean = min(max(pattern.share_fraction * top_k, least), most)
     whole = math.floor(mean)
     return whole + (tokens.random(num_tokens) < mean - whole).astype(np.int64)

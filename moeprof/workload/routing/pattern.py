@@ -26,6 +26,14 @@ class Balanced:
 
 
 @dataclass(frozen=True, slots=True)
+class Strided:
+    """Slot j of token i takes expert i + j x stride; see `strided`."""
+
+    def __str__(self) -> str:
+        return "strided"
+
+
+@dataclass(frozen=True, slots=True)
 class Active:
     """Exactly `num_active` experts get rows, and their row counts differ by at most one."""
 
@@ -86,7 +94,9 @@ class Replay:
         return f"replay:{self.file}"
 
 
-Pattern: TypeAlias = Uniform | Balanced | Active | Zipf | PowerLaw | Dirichlet | Hot | Replay
+Pattern: TypeAlias = (
+    Uniform | Balanced | Strided | Active | Zipf | PowerLaw | Dirichlet | Hot | Replay
+)
 
 
 def _shortest(number: float) -> str:

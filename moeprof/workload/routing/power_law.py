@@ -36,7 +36,7 @@ def rows_by_power_law(
     num_rows = num_tokens * top_k
     crowded = num_rows > len(quantiles)
     lower, upper = (1.0, 0.8 * num_tokens) if crowded else (0.01, 2.0)
-    samples = _truncated_power_law(quantiles, exponent, lower, upper)
+    samples = truncated_power_law(quantiles, exponent, lower, upper)
     wanted = np.rint(samples / samples.sum() * num_rows).astype(np.int64)
     rows = np.minimum(wanted, num_tokens)
     rows = _fill_emptiest(rows, int((wanted - rows).sum()))
@@ -44,10 +44,15 @@ def rows_by_power_law(
     return _fill_emptiest(rows, missing) if missing > 0 else -_fill_emptiest(-rows, -missing)
 
 
-def _truncated_power_law(
-    quantiles: NDArray[np.float64], exponent: float, lower: float, upper: float
+def truncated_power_law(
+    quantiles: NDArray[np.float64],
+    exponent: float,
+    lower: float | NDArray[np.float64],
+    upper: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Invert the distribution function of the density x^-exponent on [lower, upper].
+
+    The bounds may be arrays that broadcast against `quantiles`.
 
     With t = 1 - exponent, x^t is linear in the quantile between lower^t and upper^t; at t = 0 its
     limit is that log x is. The powers are taken of upper / lower, so that a steep exponent cannot

@@ -16,6 +16,7 @@ from moeprof.workload.routing.pattern import (
     Pattern,
     PowerLaw,
     Replay,
+    Strided,
     Uniform,
     Zipf,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PATTERN_FORMS: Final[tuple[tuple[str, str], ...]] = (
     ("uniform", "each token takes k distinct experts, all equally likely"),
     ("balanced", "every expert gets the same number of rows, give or take one"),
+    ("strided", "token i takes experts i, i + s, i + 2 s ... with s = E / k; nothing is drawn"),
     ("active:N", "exactly N experts get rows, spread evenly over them"),
     ("zipf:s", "popularity rank^-s over a seeded order of the experts; s = 0 is uniform"),
     ("power_law:a", "row counts as NVIDIA aiconfigurator's collector makes them; a near 1"),
@@ -107,10 +109,11 @@ def _positive(symbol: str, argument: str) -> float:
 
 
 _FORM_OF: Final = {form.partition(":")[0]: form for form, _ in PATTERN_FORMS}
-_BARE: Final = frozenset({"uniform", "balanced"})
+_BARE: Final = frozenset({"uniform", "balanced", "strided"})
 _READERS: Final[dict[str, Callable[[str], Pattern]]] = {
     "uniform": lambda _: Uniform(),
     "balanced": lambda _: Balanced(),
+    "strided": lambda _: Strided(),
     "active": lambda argument: Active(_count(argument)),
     "zipf": lambda argument: Zipf(_number("s", argument, least=0.0)),
     "power_law": lambda argument: PowerLaw(_positive("a", argument)),

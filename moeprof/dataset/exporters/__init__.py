@@ -1,0 +1,1 @@
+"""Datasets written in the schemas of other projects."""

@@ -1,0 +1,1 @@
+"""Datasets that somebody else measured, brought into moeprof's schema."""
