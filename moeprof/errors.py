@@ -102,3 +102,9 @@ class DatasetError(MoeprofError):
     """A dataset folder is unreadable, unwritable, damaged, or of a newer schema."""
 
     exit_code = ExitCode.DATASET
+
+
+class FitError(MoeprofError):
+    """The data cannot give what a cost model, or a judgement of one, needs."""
+
+    exit_code = ExitCode.FIT

@@ -1,0 +1,78 @@
+"""One quantity's model: coefficients from a network, curves through what it left over, bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moeprof.cost.intervals import DECODE_TOKENS, bounds
+from moeprof.cost.local import octaves_of
+from moeprof.cost.reach import reaches_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from moeprof.cost.contexts import Contexts
+    from moeprof.cost.intervals import Band
+    from moeprof.cost.local import Curves
+    from moeprof.cost.network import Encoder, Network
+    from moeprof.cost.points import Points
+    from moeprof.cost.reach import Reaches, Seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartModel:
+    """What a fit found for one quantity, such as seconds: physics times a correction.
+
+    The network gives each context the coefficients of the quantity's terms; `parts`, [num_terms],
+    says how those join (see `training.Task`).
+    """
+
+    parts: NDArray[np.int64]
+    encoder: Encoder
+    network: Network
+    curves: Curves
+    seen: Seen
+    bands: tuple[Band, ...]
+
+    def costs(self, contexts: Contexts, terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each term at its coefficient, [num_points, num_terms], in the terms' unit."""
+        log = self.network.log_coefficients(self.encoder.inputs(contexts))
+        return np.exp(log)[contexts.index] * terms
+
+    def uncorrected(self, contexts: Contexts, terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the terms give without the curves, [num_points]."""
+        return joined_parts(self.part_costs(contexts, terms))
+
+    def part_costs(self, contexts: Contexts, terms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sums of the terms by part, [num_points, num_parts]."""
+        member = self.parts[:, None] == np.arange(int(self.parts.max()) + 1)
+        found: NDArray[np.float64] = self.costs(contexts, terms) @ member.astype(np.float64)
+        return found
+
+    def corrections(self, points: Points, contexts: Contexts) -> NDArray[np.float64]:
+        """Return the log ratio that the curves add at each point, [num_points]."""
+        return self.curves.corrections(self.curves.find(points, contexts), octaves_of(points))
+
+    def reaches(self, points: Points, contexts: Contexts) -> Reaches:
+        """Return how far each point lies from what was measured."""
+        return reaches_of(points, contexts, self.seen, self.curves)
+
+    def bounds(
+        self, points: Points, reaches: Reaches
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the log ratios of the 90 % interval's ends, [num_points] each."""
+        return bounds(self.bands, reaches, points.batch_size <= DECODE_TOKENS)
+
+
+def joined_parts(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cost, [num_points], of parts [num_points, num_parts]: the first + a root of squares.
+
+    The root over all others is a smooth maximum, as of a roofline's memory and compute time.
+    """
+    total: NDArray[np.float64] = parts[:, 0]
+    if parts.shape[1] > 1:
+        total = total + np.sqrt(np.square(parts[:, 1:]).sum(axis=1))
+    return total
