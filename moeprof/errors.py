@@ -64,6 +64,10 @@ class HardwareError(InputError):
     """A GPU is not in the catalogue or its specification is impossible."""
 
 
+class ModelFileError(InputError):
+    """A cost model's file is unreadable, unwritable, damaged, or of a newer format."""
+
+
 class DeviceError(MoeprofError):
     """The device cannot do what is asked of it."""
 

@@ -55,15 +55,13 @@ def rehearsals(points: Points, contexts: Contexts, seed: int) -> list[LeftOut]:
     shape = shape.ravel()
     num_shapes = int(shape.max()) + 1
     folds = draw.permutation(num_shapes) % min(_NUM_SHAPE_FOLDS, num_shapes)
-    for fold in range(int(folds.max()) + 1 if num_shapes > 1 else 0):
-        found.append(LeftOut(f"layers {fold}", (folds == fold)[shape][contexts.index], refit=True))
+    found += [
+        LeftOut(f"layers {fold}", (folds == fold)[shape][contexts.index], refit=True)
+        for fold in range(int(folds.max()) + 1 if num_shapes > 1 else 0)
+    ]
     beyond = points.batch_size > sizes[-1] / _BEYOND_RATIO
     found.append(LeftOut("beyond", beyond, refit=True))
-    return [
-        each
-        for each in found
-        if each.test.any() and (~each.test).sum() >= _FEWEST_LEFT
-    ]
+    return [each for each in found if each.test.any() and (~each.test).sum() >= _FEWEST_LEFT]
 
 
 def _one_pattern(

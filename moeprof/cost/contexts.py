@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from moeprof.cost.grouping import group_codes
+from moeprof.cost.grouping import first_places, group_codes
+from moeprof.cost.labels import joined
 from moeprof.cost.tuned_tiles import is_tuned
 from moeprof.workload.dtypes import BYTES_PER_ELEMENT
 
@@ -47,59 +48,88 @@ FLAGS: Final = ("triton", "cutlass", "marlin", "narrow_activations", "weight_onl
 _BLOCK_ELEMENTS: Final = 128
 _ALIGNED_ELEMENTS: Final = 64
 _VECTOR_ELEMENTS: Final = 16  # Triton loads wide only where an inner size divides by 16
-_FAMILIES: Final = {"triton": ("triton",), "cutlass": ("cutlass", "flashinfer"), "marlin": ("marlin",)}
+_FAMILIES: Final = {
+    "triton": ("triton",),
+    "cutlass": ("cutlass", "flashinfer"),
+    "marlin": ("marlin",),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contexts:
     """The distinct contexts of points, and which of them each point has.
 
-    `index`, [num_points], numbers the contexts; `first`, [num_contexts], is a point of each.
+    `index`, [num_points], numbers the contexts.
     `numbers`, [num_contexts, len(NUMBERS)], are logarithms of sizes, and shares; `flags`,
     [num_contexts, len(FLAGS)], are 0 or 1. `kernel` and `gpu` are names, [num_contexts]; `sizes`,
     [num_contexts, len(SIZES)], are those of the layer and its parallelism.
     """
 
     index: NDArray[np.int64]
-    first: NDArray[np.int64]
     numbers: NDArray[np.float64]
     flags: NDArray[np.float64]
-    kernel: tuple[str, ...]
-    gpu: tuple[str, ...]
+    kernel: Labels
+    gpu: Labels
     sizes: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.sizes)
 
     def keys(self) -> list[tuple[str | int, ...]]:
         """Return what tells each context from all others: kernel, GPU and sizes."""
         sizes = self.sizes.tolist()
         return [
             (kernel, gpu, *row)
-            for kernel, gpu, row in zip(self.kernel, self.gpu, sizes, strict=True)
+            for kernel, gpu, row in zip(self.kernel.texts(), self.gpu.texts(), sizes, strict=True)
         ]
+
+    def take(self, points: NDArray[np.bool_]) -> Contexts:
+        """Return the contexts of some of the points, by a mask [num_points]."""
+        used, index = np.unique(self.index[points], return_inverse=True)
+        return self._rows(used, index.ravel())
+
+    def of_each_point(self, numbers: NDArray[np.float64]) -> Contexts:
+        """Return a context for every point, with these numbers of it, [num_points, num_numbers]."""
+        wide = self._rows(self.index, np.arange(len(self.index)))
+        return replace(wide, numbers=numbers)
+
+    def _rows(self, rows: NDArray[np.int64], index: NDArray[np.int64]) -> Contexts:
+        return Contexts(
+            index=index,
+            numbers=self.numbers[rows],
+            flags=self.flags[rows],
+            kernel=self.kernel.take(rows),
+            gpu=self.gpu.take(rows),
+            sizes=self.sizes[rows],
+        )
 
 
 def contexts_of(points: Points) -> Contexts:
     """Return the distinct contexts of points, in the order of their sizes and names."""
     columns = [each.codes.astype(np.int64) for each in _labels(points)]
-    codes = group_codes([*columns, *(getattr(points, name) for name in SIZES)])
-    _, first, index = np.unique(codes, return_index=True, return_inverse=True)
+    index = group_codes([*columns, *(getattr(points, name) for name in SIZES)])
+    first = first_places(index)
     some = points.take(first)
     return Contexts(
-        index=index.ravel(),
-        first=first,
+        index=index,
         numbers=_numbers(some),
         flags=_flags(some),
-        kernel=tuple(kernel_names(some)),
-        gpu=tuple(some.gpu.texts()),
+        kernel=_kernel(some),
+        gpu=some.gpu,
         sizes=np.stack([getattr(some, name) for name in SIZES], axis=-1),
     )
 
 
 def kernel_names(points: Points) -> list[str]:
     """Return what tells kernels apart for each point: engine, kernel and number formats."""
-    return [" | ".join(texts) for texts in zip(*(e.texts() for e in _labels(points)[1:]), strict=True)]
+    return _kernel(points).texts()
+
+
+def _kernel(points: Points) -> Labels:
+    first, *others = _labels(points)[1:]
+    for each in others:
+        first = joined(first, each, lambda one, other: f"{one} | {other}")
+    return first
 
 
 def _labels(points: Points) -> tuple[Labels, ...]:

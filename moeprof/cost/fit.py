@@ -15,7 +15,7 @@ from moeprof.cost.intervals import DECODE_TOKENS, Errors, bands_of
 from moeprof.cost.model import CostModel
 from moeprof.cost.provenance import Provenance
 from moeprof.cost.terms import TERMS, term_seconds
-from moeprof.cost.watt_terms import WATT_TERMS, watt_terms
+from moeprof.cost.watt_terms import WATT_TERMS, watt_contexts, watt_terms
 from moeprof.errors import FitError
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def fit_cost(
     _check_enough(points)
     chosen = settings or FitSettings()
     trust = np.ones(len(points)) if weight is None else weight
-    seconds = Problem(points, TERMS, term_seconds(points), observed.latency_seconds, trust)
+    contexts = contexts_of(points)
+    seconds = Problem(
+        points, contexts, TERMS, term_seconds(points), observed.latency_seconds, trust
+    )
     watts = _watt_problem(points, observed, trust)
     latency = fit_part(seconds, num_steps=chosen.num_steps, seed=chosen.seed)
     power = (
-        None
-        if watts is None
-        else fit_part(watts[1], num_steps=chosen.num_steps, seed=chosen.seed)
+        None if watts is None else fit_part(watts[1], num_steps=chosen.num_steps, seed=chosen.seed)
     )
     errors = _rehearse(seconds, watts, latency, power, chosen)
     return CostModel(
@@ -108,7 +109,7 @@ def _rehearse(
             continue
         # The energy of a rehearsal rests on its own seconds, not on those that were observed.
         spent = np.where(out.test, predicted, seconds.cost)[has]
-        other = replace(problem, terms=watt_terms(problem.points, spent))
+        other = _at_seconds(problem, spent)
         rehearsed = replace(out, test=test)
         predicted_watts, errors = _tried(problem, power, rehearsed, settings, judged=other)
         found.watts.append(errors)
@@ -126,7 +127,7 @@ def _tried(
     *,
     judged: Problem | None = None,
 ) -> tuple[NDArray[np.float64], Errors]:
-    """Return predictions at all points, and the errors at those left out, of a model without them."""
+    """Return predictions at all points, and errors at those left out, of a model without them."""
     kept = problem.take(~out.test)
     if out.refit:
         model = fit_part(kept, num_steps=settings.num_rehearsal_steps, seed=settings.seed)
@@ -134,7 +135,7 @@ def _tried(
         model = refit_curves(kept, part)
     asked = (problem if judged is None else judged).take(out.test)
     contexts = contexts_of(asked.points)
-    value = model.uncorrected(contexts, asked.terms)
+    value = model.uncorrected(asked.contexts, asked.terms)
     value = value * np.exp(model.corrections(asked.points, contexts))
     predicted = np.array(problem.cost)
     predicted[out.test] = value
@@ -149,13 +150,25 @@ def _tried(
 def _watt_problem(
     points: Points, observed: Observed, weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], Problem] | None:
-    """The rows that have power, as a mask, and their problem; None: too few have it."""
+    """Return which rows have power, as a mask, and their problem; None: too few have it."""
     has = np.isfinite(observed.average_watts) & (observed.average_watts > 0)
     some = points.take(has)
     if not _enough(some):
         return None
-    terms = watt_terms(some, observed.latency_seconds[has])
-    return has, Problem(some, WATT_TERMS, terms, observed.average_watts[has], weight[has])
+    spent, watts = observed.latency_seconds[has], observed.average_watts[has]
+    nothing = np.zeros((len(some), 0))
+    plain = Problem(some, contexts_of(some), WATT_TERMS, nothing, watts, weight[has])
+    return has, _at_seconds(plain, spent)
+
+
+def _at_seconds(problem: Problem, seconds: NDArray[np.float64]) -> Problem:
+    """Return the problem of power with each step's energy spread over other seconds."""
+    points = problem.points
+    return replace(
+        problem,
+        contexts=watt_contexts(points, contexts_of(points), seconds),
+        terms=watt_terms(points, seconds),
+    )
 
 
 def _enough(points: Points) -> bool:

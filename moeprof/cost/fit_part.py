@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from moeprof.cost.contexts import Contexts
     from moeprof.cost.points import Points
     from moeprof.cost.terms import Term
 
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 class Problem:
     """Points, the terms of a quantity at them, and its observed cost.
 
-    `terms` is [num_points, num_terms] and `cost` [num_points], in one unit; `weight`,
+    `contexts` are what the coefficients depend on. `terms` is [num_points, num_terms] and `cost`
+    [num_points], in one unit; `weight`,
     [num_points], is 1, or less where a row is doubted.
     """
 
     points: Points
+    contexts: Contexts
     definition: Sequence[Term]
     terms: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -41,6 +44,7 @@ class Problem:
         """Return the problem of some of the points, by a mask [num_points]."""
         return Problem(
             self.points.take(index),
+            self.contexts.take(index),
             self.definition,
             self.terms[index],
             self.cost[index],
@@ -50,7 +54,7 @@ class Problem:
 
 def fit_part(problem: Problem, *, num_steps: int, seed: int) -> PartModel:
     """Return the fitted model of a quantity, as yet without intervals."""
-    contexts = contexts_of(problem.points)
+    contexts = problem.contexts
     encoder = encoder_of(contexts)
     parts = np.array([int(term.part) for term in problem.definition])
     # In units of the typical cost: single precision then has digits to spare.
@@ -72,7 +76,7 @@ def fit_part(problem: Problem, *, num_steps: int, seed: int) -> PartModel:
 def refit_curves(problem: Problem, part: PartModel) -> PartModel:
     """Return the model with the same network and curves through these points alone."""
     contexts = contexts_of(problem.points)
-    residual = np.log(problem.cost / part.uncorrected(contexts, problem.terms))
+    residual = np.log(problem.cost / part.uncorrected(problem.contexts, problem.terms))
     curves = fit_curves(problem.points, contexts, residual, problem.weight)
     seen = seen_of(problem.points, contexts)
     return PartModel(part.parts, part.encoder, part.network, curves, seen, part.bands)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moeprof.cost.points import Points
+
+_MOST_SPAN: Final = 2**22
 
 
 def group_codes(
@@ -25,10 +27,33 @@ def group_codes(
     code = np.zeros(len(taken[0]), dtype=np.int64)
     # Column by column: sorting whole rows of a million points takes many times as long.
     for column in taken:
-        values, place = np.unique(column, return_inverse=True)
-        _, code = np.unique(code * len(values) + place.ravel(), return_inverse=True)
-        code = code.ravel()
+        place, num_values = ranks(column)
+        if num_values > 1:
+            code, _ = ranks(code * num_values + place)
     return code
+
+
+def ranks(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Return each value's place among the distinct ones, [num_values], and how many those are."""
+    if not len(values):
+        return np.zeros(0, dtype=np.int64), 0
+    least, most = int(values.min()), int(values.max())
+    # Sizes, tokens and codes span little: marking those that occur is far quicker than sorting.
+    if most - least > _MOST_SPAN:
+        found, place = np.unique(values, return_inverse=True)
+        return place.ravel(), len(found)
+    above = values - least
+    occurs = np.zeros(most - least + 1, dtype=bool)
+    occurs[above] = True
+    number = np.cumsum(occurs) - 1
+    return number[above], int(number[-1]) + 1
+
+
+def first_places(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each group, numbered from 0, first occurs, [num_groups]."""
+    first = np.full(int(codes.max(initial=-1)) + 1, len(codes), dtype=np.int64)
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    return first
 
 
 def group_medians(codes: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

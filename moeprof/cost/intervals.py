@@ -114,7 +114,7 @@ _BY_DISTANCE: Final = (Reach.CURVE, Reach.PATTERN, Reach.BEYOND)
 
 
 def _quantiles(error: NDArray[np.float64]) -> tuple[float, float]:
-    """The order statistics that keep the coverage with finitely many errors: rank up, not down."""
+    """Return the order statistics that keep the coverage with finitely many errors."""
     ordered = np.sort(error)
     num = len(ordered)
     tail = (1 - COVERAGE) / 2

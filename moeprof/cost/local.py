@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from moeprof.cost.grouping import group_medians
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,7 +63,9 @@ class Curves:
         Both are [num_points], in doublings of the batch size; inf where there is no curve.
         """
         left, right, known = self._around(curve, octaves)
-        near = np.minimum(np.abs(octaves - self.octaves[left]), np.abs(octaves - self.octaves[right]))
+        near = np.minimum(
+            np.abs(octaves - self.octaves[left]), np.abs(octaves - self.octaves[right])
+        )
         outside = np.maximum(self.octaves[left] - octaves, octaves - self.octaves[right])
         return np.where(known, near, np.inf), np.where(known, np.maximum(outside, 0), np.inf)
 
@@ -93,19 +97,25 @@ class Curves:
         which = np.maximum(curve, 0)
         # One search for all curves: they lie one after the other on one axis.
         stride = 128.0  # doublings: no batch size is this large
-        of_knot = np.repeat(np.arange(len(self.patterns)), np.diff(self.starts))
-        place = np.searchsorted(of_knot * stride + self.octaves, which * stride + octaves, "right")
+        knots = self._curve_of_knot() * stride + self.octaves
+        place = np.searchsorted(knots, which * stride + octaves, "right")
         first, last = self.starts[which], self.starts[which + 1] - 1
         left = np.clip(place - 1, first, last)
         return left, np.clip(place, first, last), known
 
     def _medians(self) -> NDArray[np.float64]:
-        pairs = zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
-        return np.array([float(np.median(self.values[a:b])) for a, b in pairs])
+        return group_medians(self._curve_of_knot(), self.values)
+
+    def _curve_of_knot(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.patterns)), np.diff(self.starts))
 
 
 NO_CURVES: Final = Curves(
-    (), (), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.float64), np.zeros(0, dtype=np.float64)
+    (),
+    (),
+    np.zeros(1, dtype=np.int64),
+    np.zeros(0, dtype=np.float64),
+    np.zeros(0, dtype=np.float64),
 )
 
 

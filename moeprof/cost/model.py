@@ -11,7 +11,7 @@ from moeprof.cost.contexts import contexts_of
 from moeprof.cost.intervals import DECODE_TOKENS, bounds
 from moeprof.cost.part_model import joined_parts
 from moeprof.cost.terms import Part, term_seconds
-from moeprof.cost.watt_terms import WATT_SHARES, limit_watts, watt_terms
+from moeprof.cost.watt_terms import WATT_SHARES, limit_watts, watt_contexts, watt_terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +103,8 @@ class CostModel:
         seconds = self._seconds(points, contexts)
         found["correction_ratio"] = seconds / joined_parts(parts)
         if self.watts is not None:
-            costs = self.watts.costs(contexts, watt_terms(points, seconds))
+            busy = watt_contexts(points, contexts, seconds)
+            costs = self.watts.costs(busy, watt_terms(points, seconds))
             joules = self._watts(points, contexts, seconds) * seconds
             shares = costs * (joules / costs.sum(axis=1))[:, None]
             for name in dict.fromkeys(WATT_SHARES):
@@ -120,7 +121,8 @@ class CostModel:
         self, points: Points, contexts: Contexts, seconds: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         assert self.watts is not None
-        plain = self.watts.uncorrected(contexts, watt_terms(points, seconds))
+        busy = watt_contexts(points, contexts, seconds)
+        plain = self.watts.uncorrected(busy, watt_terms(points, seconds))
         value = plain * np.exp(self.watts.corrections(points, contexts))
         if self.thermal is not None:
             value = value + self.thermal.leakage_watts(points)
@@ -139,4 +141,7 @@ def _prediction(
 
 def _kept(values: NDArray[np.float64]) -> NDArray[np.float64]:
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.rint(np.ldexp(mantissa, _KEPT_BITS)), exponent - _KEPT_BITS)
+    kept: NDArray[np.float64] = np.ldexp(
+        np.rint(np.ldexp(mantissa, _KEPT_BITS)), exponent - _KEPT_BITS
+    )
+    return kept

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moeprof.cost.contexts import Contexts
+    from moeprof.cost.labels import Labels
 
 LOWEST, HIGHEST = -12.0, 6.0  # of a coefficient's logarithm: from 6e-6 to 400 times its prior unit
 _FARTHEST: Final = 3.0  # standard deviations: beyond, a size counts as that of the border
@@ -23,8 +24,8 @@ _NAME_SCALE: Final = 0.25
 class Encoder:
     """How contexts become inputs: numbers centred and scaled, flags, and a 0 or 1 per known name.
 
-    `centre` and `scale` are [len(NUMBERS)]. A name that was not seen has no input, so that it gets
-    what all kernels, or GPUs, have in common.
+    `centre` and `scale` are those of the contexts' numbers. A name that was not seen has no input,
+    so that it gets what all kernels, or GPUs, have in common.
     """
 
     centre: tuple[float, ...]
@@ -57,8 +58,8 @@ def encoder_of(contexts: Contexts) -> Encoder:
     return Encoder(
         centre=tuple(contexts.numbers.mean(axis=0).tolist()),
         scale=tuple(np.where(spread > 0, spread, 1.0).tolist()),
-        kernels=tuple(sorted(set(contexts.kernel))),
-        gpus=tuple(sorted(set(contexts.gpu))),
+        kernels=tuple(sorted(contexts.kernel.used())),
+        gpus=tuple(sorted(contexts.gpu.used())),
     )
 
 
@@ -83,10 +84,11 @@ def silu(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _one_of(names: tuple[str, ...], known: tuple[str, ...]) -> NDArray[np.float64]:
+def _one_of(names: Labels, known: tuple[str, ...]) -> NDArray[np.float64]:
     place = {name: column for column, name in enumerate(known)}
-    inputs = np.zeros((len(names), len(known)))
-    for row, name in enumerate(names):
+    rows = np.zeros((len(names.names), len(known)))
+    for row, name in enumerate(names.names):
         if name in place:
-            inputs[row, place[name]] = 1.0
+            rows[row, place[name]] = 1.0
+    inputs: NDArray[np.float64] = rows[names.codes]
     return inputs

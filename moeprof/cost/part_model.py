@@ -68,9 +68,9 @@ class PartModel:
 
 
 def joined_parts(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cost, [num_points], of parts [num_points, num_parts]: the first + a root of squares.
+    """Return the cost, [num_points], of parts [num_points, num_parts]: the first + a root.
 
-    The root over all others is a smooth maximum, as of a roofline's memory and compute time.
+    The root, of the others' squares, is a smooth maximum, as of a roofline's memory and compute time.
     """
     total: NDArray[np.float64] = parts[:, 0]
     if parts.shape[1] > 1:

@@ -1,4 +1,4 @@
-"""How near a point lies to what was measured: on a curve, beyond its end, at a new layer, …"""
+"""How near a point lies to what was measured: on a curve, beyond its end, or at a new layer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def seen_of(points: Points, contexts: Contexts) -> Seen:
     np.minimum.at(least, contexts.index, octaves)
     np.maximum.at(most, contexts.index, octaves)
     spans: dict[tuple[str, str], tuple[float, float]] = {}
-    rows = zip(contexts.kernel, contexts.gpu, least.tolist(), most.tolist(), strict=True)
+    rows = zip(
+        contexts.kernel.texts(), contexts.gpu.texts(), least.tolist(), most.tolist(), strict=True
+    )
     for kernel, gpu, low, high in rows:
         known = spans.get((kernel, gpu), (low, high))
         spans[kernel, gpu] = (min(low, known[0]), max(high, known[1]))
@@ -91,10 +93,17 @@ def reaches_of(points: Points, contexts: Contexts, seen: Seen, curves: Curves) -
     low, high = spans[contexts.index].T
     known_kernel = np.isfinite(low)
     known_shape = np.array([_shape(key) in seen.shapes for key in keys], dtype=bool)[contexts.index]
-    beyond = np.where(np.isfinite(outside), outside, np.fmax(np.fmax(low - octaves, octaves - high), 0))
+    beyond = np.where(
+        np.isfinite(outside), outside, np.fmax(np.fmax(low - octaves, octaves - high), 0)
+    )
     reach = np.select(
         [~known_kernel, beyond > 0, curve < 0, own],
-        [Reach.KERNEL, Reach.BEYOND, np.where(known_shape, Reach.CONTEXT, Reach.SHAPE), Reach.CURVE],
+        [
+            Reach.KERNEL,
+            Reach.BEYOND,
+            np.where(known_shape, Reach.CONTEXT, Reach.SHAPE),
+            Reach.CURVE,
+        ],
         Reach.PATTERN,
     )
     distance = np.select([reach == Reach.BEYOND, reach <= Reach.PATTERN], [beyond, near], 0.0)

@@ -93,8 +93,7 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
     projections = points.num_projections.astype(np.float64)
     num_bytes = points.weight_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
     row_bytes = points.activation_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
-    bandwidth = _known(datasheet_bytes_per_second(points), _UNKNOWN_BYTES_PER_SECOND)
-    peak = _known(datasheet_flops_per_second(points), _UNKNOWN_FLOPS_PER_SECOND)
+    bandwidth, peak = known_bandwidth(points), known_peak(points)
     num_sms = _num_sms(points)
 
     narrow = (num_bytes < _NARROW_BYTES) & (row_bytes > _WIDE_BYTES)
@@ -126,8 +125,16 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
     return np.stack(columns, axis=-1)
 
 
-def _known(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
-    return np.where(np.isnan(values), otherwise, values)
+def known_bandwidth(points: Points) -> NDArray[np.float64]:
+    """Return bytes per second by each GPU's datasheet, or a stand-in, [num_points]."""
+    found = datasheet_bytes_per_second(points)
+    return np.where(np.isnan(found), _UNKNOWN_BYTES_PER_SECOND, found)
+
+
+def known_peak(points: Points) -> NDArray[np.float64]:
+    """Return FLOP per second by each GPU's datasheet, or a stand-in, [num_points]."""
+    found = datasheet_flops_per_second(points)
+    return np.where(np.isnan(found), _UNKNOWN_FLOPS_PER_SECOND, found)
 
 
 def _num_sms(points: Points) -> NDArray[np.float64]:

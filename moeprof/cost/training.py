@@ -94,7 +94,10 @@ def _start(task: Task, draw: np.random.Generator) -> list[Array]:
     values: list[Any] = []
     for fan_in, fan_out in ((num_inputs, _HIDDEN), (_HIDDEN, _HIDDEN), (_HIDDEN, num_terms)):
         bound = 1 / np.sqrt(fan_in)
-        values += [draw.uniform(-bound, bound, (fan_in, fan_out)), draw.uniform(-bound, bound, fan_out)]
+        values += [
+            draw.uniform(-bound, bound, (fan_in, fan_out)),
+            draw.uniform(-bound, bound, fan_out),
+        ]
     values[0][num_inputs - task.num_names :] = 0.0
     values[-2] *= _LAST_LAYER
     values[-1] = task.log_prior
@@ -136,19 +139,21 @@ def _gradients(
 
 
 def _silu(values: Array) -> tuple[Array, Array]:
-    gate = 1 / (1 + np.exp(-np.clip(values, -60, 60)))
-    return values * gate, gate * (1 + values * (1 - gate))
+    gate = np.float32(1) / (1 + np.exp(-np.clip(values, -60, 60)))
+    slope: Array = gate * (1 + values * (1 - gate))
+    return values * gate, slope
 
 
 def _shares(costs: Array, parts: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return d log(cost) / d log(coefficient), [num_rows, num_terms], and log(cost)."""
-    member = (parts[:, None] == np.arange(int(parts.max()) + 1)).astype(np.float32)
+    member: Array = (parts[:, None] == np.arange(int(parts.max()) + 1)).astype(np.float32)
     sums = costs @ member
     root = np.sqrt(np.square(sums[:, 1:]).sum(axis=1) + _FLOOR * _FLOOR)
     total = sums[:, 0] + root
     sums[:, 1:] /= root[:, None]
     sums[:, 0] = 1.0
-    return costs * ((sums / total[:, None]) @ member.T), np.log(total)
+    shares: Array = costs * ((sums / total[:, None]) @ member.T)
+    return shares, np.log(total)
 
 
 def _rate(progress: float) -> float:
@@ -167,9 +172,11 @@ def _adam(
     step: int,
     rate: float,
 ) -> None:
-    for value, gradient, (mean, square) in zip(values, gradients, moments, strict=True):
-        mean += (1 - _DECAY_FIRST) * (gradient - mean)
-        square += (1 - _DECAY_SECOND) * (gradient * gradient - square)
-        scale = np.sqrt(square / (1 - _DECAY_SECOND**step)) + _ADAM_FLOOR
-        value *= 1 - rate * _WEIGHT_DECAY
-        value -= rate / (1 - _DECAY_FIRST**step) * mean / scale
+    for place, gradient in enumerate(gradients):
+        mean, square = moments[place]
+        mean = mean + np.float32(1 - _DECAY_FIRST) * (gradient - mean)
+        square = square + np.float32(1 - _DECAY_SECOND) * (gradient * gradient - square)
+        moments[place] = (mean, square)
+        scale = np.sqrt(square / np.float32(1 - _DECAY_SECOND**step)) + np.float32(_ADAM_FLOOR)
+        change = np.float32(rate / (1 - _DECAY_FIRST**step)) * mean / scale
+        values[place] = values[place] * np.float32(1 - rate * _WEIGHT_DECAY) - change

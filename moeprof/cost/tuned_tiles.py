@@ -51,8 +51,9 @@ def _looked_up(points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         return rows, tuned
     experts = points.num_experts // points.ep_size
     sizes = points.expert_size // points.tp_size
+    gpus, formats = points.gpu.codes, points.weight_dtype.codes
     codes = group_codes(
-        [points.gpu.codes, points.weight_dtype.codes, experts, sizes, points.batch_size], index
+        [gpus.astype(np.int64), formats.astype(np.int64), experts, sizes, points.batch_size], index
     )
     _, first, which = np.unique(codes, return_index=True, return_inverse=True)
     found = [

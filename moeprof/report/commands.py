@@ -17,6 +17,7 @@ from moeprof.report import human
 from moeprof.report.consoles import console_on, print_json
 from moeprof.report.doctor import doctor_table
 from moeprof.report.effects import effect_documents, effect_lines
+from moeprof.report.imported_summary import imported_summary, is_imported, summary_table
 from moeprof.report.lines import PlainLines
 from moeprof.report.live import LivePanel
 from moeprof.report.results import step_lines
@@ -124,11 +125,17 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
     """Print the table of every run that a dataset holds."""
     runs = read_runs(path)
     _refuse_nameless(path, {run.run_id for run in runs})
+    imported = {
+        run.run_id: imported_summary(table, run)
+        for run in runs
+        if is_imported(table := read_measurements(path, run_id=run.run_id))
+    }
+    measured = [run for run in runs if run.run_id not in imported]
     if as_json:
-        lines = [asdict(line) for run in runs for line in _lines(path, run.run_id)]
+        lines = [asdict(line) for run in measured for line in _lines(path, run.run_id)]
         effects = [
             each
-            for run in runs
+            for run in measured
             for each in temperature_effects(read_measurements(path, run_id=run.run_id))
         ]
         print_json(
@@ -136,13 +143,19 @@ def show_dataset(path: Path, *, every_row: bool, as_json: bool) -> ExitCode:
                 "out": str(path),
                 "runs": [run.run_id for run in runs],
                 "steps": lines,
+                "imported": [asdict(summary) for summary in imported.values()],
                 "temperature_effects": effect_documents(effects),
             }
         )
         return ExitCode.DONE
     console = console_on(sys.stdout)
     for run in runs:
-        console.print(f"run {run.run_id}: {run.recipe['name']} on {run.device.name}")
+        console.print(
+            f"run {run.run_id}: {run.recipe['name']} on {run.device.name}", soft_wrap=True
+        )
+        if run.run_id in imported:
+            console.print(summary_table(imported[run.run_id]))
+            continue
         _print_tables(console, path, run_id=run.run_id, every_row=every_row)
         for line in effect_lines(temperature_effects(read_measurements(path, run_id=run.run_id))):
             console.print(line, soft_wrap=True)

@@ -21,9 +21,14 @@ _STEP_KEYS = (
     "hidden_size",
     "expert_size",
     "num_experts",
+    "top_k",
     "kernel",
+    "engine",
+    "engine_version",
     "weight_dtype",
+    "activation_dtype",
     "placement",
+    "ep_size",
     "tp_size",
     "l2_state",
     "hold_celsius",
@@ -42,9 +47,14 @@ class StepLine:
     hidden_size: int
     expert_size: int
     num_experts: int
+    top_k: int
     kernel: str
+    engine: str | None
+    engine_version: str | None
     weight_dtype: str
+    activation_dtype: str | None
     placement: str
+    ep_size: int | None
     tp_size: int
     l2_state: str
     hold_celsius: float | None
@@ -65,8 +75,9 @@ class StepLine:
 
 
 def step_lines(table: pa.Table, ceilings: Mapping[str, Mapping[str, Any]]) -> tuple[StepLine, ...]:
-    """Return the points of a measurements table as steps, in the order of kernel and batch.
+    """Return the points of a measured or simulated run as steps, in the order of kernel and batch.
 
+    Imported runs, whose rows lack much of this, have `imported_summary`.
     `ceilings` gives `bytes_per_second` and `flops_per_second` by dtype.
     """
     steps: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

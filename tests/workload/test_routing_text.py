@@ -12,6 +12,7 @@ from moeprof.workload.routing import PATTERN_FORMS, Zipf, parse
 EXAMPLES = [
     *("uniform", "balanced", "active:9", "zipf:0", "zipf:1.2", "power_law:1.01"),
     *("dirichlet:0.0001", "hot:3@0.6", "replay:ids.npy", "replay:a:b/ids.csv"),
+    *("strided/groups:8@4", "power_law:1.01/groups:8@4", "replay:a/groups:8@4/ids.npy"),
 ]
 
 
@@ -28,6 +29,7 @@ def test_text_is_canonical(text: str) -> None:
         ("active:007", "active:7"),
         ("hot:2@5e-1", "hot:2@0.5"),
         ("zipf:-0", "zipf:0"),
+        ("zipf:1.0/groups:08@4 ", "zipf:1/groups:8@4"),
     ],
 )
 def test_other_spellings_parse_to_the_canonical_one(text: str, canonical: str) -> None:
@@ -56,6 +58,10 @@ def test_numbers_survive_the_text(number: float) -> None:
         ("zipf:nan", "got 'nan'", "zipf:s"),
         ("power_law:inf", "got 'inf'", "power_law:a"),
         ("dirichlet:0", "greater than 0", "dirichlet:a"),
+        ("uniform/groups:8", "no @ between the number of groups", "uniform/groups:8@4"),
+        ("uniform/groups:0@0", "at least 1, got '0'", "uniform/groups:8@4"),
+        ("uniform/groups:4@8", "of 4 groups at most", "uniform/groups:8@4"),
+        ("unifrom/groups:8@4", "'unifrom'", "uniform"),
         ("hot:4", "no @", "hot:N@share"),
         ("hot:4@70", "0..1, got '70'", "hot:N@share"),
         ("hot:x@0.5", "got 'x'", "hot:N@share"),
@@ -72,9 +78,9 @@ def test_bad_text_is_refused_with_the_nearest_form(text: str, message: str, hint
 
 
 def test_every_form_is_documented_and_parses() -> None:
-    example = {"N": "2", "s": "1", "a": "1", "N@share": "2@0.5", "FILE": "ids.npy"}
+    example = {"N": "2", "s": "1", "a": "1", "N@share": "2@0.5", "N@M": "4@2", "FILE": "ids.npy"}
 
     for form, meaning in PATTERN_FORMS:
-        name, colon, argument = form.partition(":")
+        name, colon, argument = form.replace("PATTERN", "uniform").partition(":")
         assert parse(name + colon + example.get(argument, "")) is not None
         assert meaning

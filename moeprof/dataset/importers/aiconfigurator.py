@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moeprof.dataset.importers.dialect import NUMBER_FORMATS, pattern_of
+from moeprof.dataset.importers.gates import behind_gates
 from moeprof.dataset.importers.points import Points, complete, judge
 from moeprof.dataset.importers.shapes import Shape, models_by_shape, shapes_without_gate
 from moeprof.errors import DatasetError
@@ -37,8 +38,8 @@ def read_points(path: Path) -> Points:
     """Return the rows of one `moe_perf.parquet` as points, in the table's order.
 
     Latency is the table's, in ms there; energy is average power times latency. Row counts are the
-    expectations of the distribution that the collector drew from. What the tables do not have,
-    temperature and clocks among it, is null. A row that cannot be used has a status and a reason.
+    expectations of the distribution that the collector drew from, and of what the engine's gate
+    made of it. What the tables do not have, temperature and clocks among it, is null. A row that cannot be used has a status and a reason.
 
     Raises:
         DatasetError: the file is unreadable, or no such table.
@@ -111,6 +112,13 @@ def _tell_from_shape(points: Points) -> None:
     columns = [np.nan_to_num(points.number(name)).astype(np.int64).tolist() for name in sizes]
     shapes = [Shape(*sizes) for sizes in zip(*columns, strict=True)]
     points.texts["model"] = [models.get(shape) for shape in shapes]
+    points.texts["routing_pattern"] = behind_gates(
+        points.text("routing_pattern"),
+        points.text("engine"),
+        points.text("engine_version"),
+        points.text("kernel"),
+        shapes,
+    )
     points.numbers["num_projections"] = np.array(
         [_WITHOUT_GATE if shape in without_gate else _GATED for shape in shapes], dtype=np.float64
     )

@@ -41,7 +41,11 @@ def pattern_of(distribution: str | None) -> str | None:
 
 
 def distribution_of(pattern: str | None) -> str | None:
-    """Return what the collector calls a routing pattern, None where it has no word for it."""
+    """Return what the collector calls a routing pattern, None where it has no word for it.
+
+    Its words are for what goes into the gate, whatever groups that has.
+    """
+    pattern = None if pattern is None else pattern.partition("/groups:")[0]
     if pattern in {"strided", "balanced"}:
         return "balanced"
     if pattern is not None and pattern.startswith("power_law:"):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypedDict, assert_never
 
 import numpy as np
 
 from moeprof.errors import WorkloadError
 from moeprof.workload.occupancy.counts import TILE_ROWS, Occupancy
 from moeprof.workload.occupancy.even import even_figures
+from moeprof.workload.occupancy.grouped import grouped_rows_of_counts, grouped_strided_rows
 from moeprof.workload.occupancy.popularity import rows_by_popularity
-from moeprof.workload.occupancy.power_law import fullest_rank_rows
+from moeprof.workload.occupancy.power_law import (
+    fullest_rank_rows,
+    rows_with_fullest_rank_first,
+)
 from moeprof.workload.routing.check import check
 from moeprof.workload.routing.draw import draw
+from moeprof.workload.routing.grouped import is_limiting
 from moeprof.workload.routing.pattern import (
     Active,
     Balanced,
     Dirichlet,
+    Grouped,
     Hot,
     Pattern,
     PowerLaw,
@@ -36,7 +42,14 @@ if TYPE_CHECKING:
 
 _SEED: Final = 0  # of the power law's quantiles; any number would do
 _NUM_AT_ONCE: Final = 4_000_000  # counts held at a time, which bounds the memory
+_NUM_AT_ONCE_GROUPED: Final = 150_000  # of those, each makes a token of top_k squared comparisons
 _NUM_ENOUGH: Final = 2048  # experts and draws together, where all experts are alike
+
+
+class _Sizes(TypedDict):
+    batch_sizes: NDArray[np.int64]
+    top_k: int
+    ep_size: int
 
 
 def expected_occupancy(
@@ -56,6 +69,8 @@ def expected_occupancy(
 
     - `balanced`, `active:N` and `strided` are exact. Under `strided` rank 0 has the first experts.
     - `power_law:a` is what aiconfigurator's collector does: the fullest rank stands for all.
+    - `PATTERN/groups:N@M`: where a token of PATTERN may need more groups than M, what a gate with
+      groups makes of `strided` (exact), of the collector's power law, or of drawn tokens.
     - `uniform`, `zipf:s`, `dirichlet:a` and `hot:N@share` are means over `num_draws` popularities;
       `replay:FILE` is the mean over as many stretches of the recording.
 
@@ -94,13 +109,16 @@ def _figures(
         check(pattern, num_experts=num_experts, top_k=top_k, num_tokens=num_tokens)
     if not 1 <= ep_size <= num_experts:
         raise WorkloadError(f"ep_size must lie in 1..{num_experts} (num_experts), got {ep_size}")
+    if isinstance(pattern, Grouped) and not _limits(pattern, num_experts, top_k):
+        pattern = pattern.meant
     num_local = -(-num_experts // ep_size)
     if isinstance(pattern, Balanced | Active):
         num_active = num_experts if isinstance(pattern, Balanced) else pattern.num_active
         return even_figures(num_active, num_experts, num_local, batch_sizes * top_k)
     if isinstance(pattern, Uniform):
         num_draws = min(num_draws, -(-_NUM_ENOUGH // num_local))
-    step = max(1, _NUM_AT_ONCE // (num_draws * num_experts))
+    at_once = _NUM_AT_ONCE_GROUPED if isinstance(pattern, Grouped) else _NUM_AT_ONCE
+    step = max(1, at_once // (num_draws * num_experts))
     parts = []
     for start in range(0, len(batch_sizes), step):
         some = batch_sizes[start : start + step]
@@ -110,7 +128,7 @@ def _figures(
 
 
 def _rows(
-    pattern: Uniform | Strided | Zipf | PowerLaw | Dirichlet | Hot | Replay,
+    pattern: Uniform | Strided | Zipf | PowerLaw | Dirichlet | Hot | Grouped | Replay,
     num_experts: int,
     top_k: int,
     ep_size: int,
@@ -124,17 +142,27 @@ def _rows(
         case Strided():
             counts = [strided_rows(num_tokens=size, **layer) for size in batch_sizes.tolist()]
             return np.stack(counts)[:, np.newaxis, :num_local]
-        case PowerLaw(exponent):
+        case Grouped(Strided()):
+            counts = [
+                grouped_strided_rows(pattern, num_tokens=size, **layer)
+                for size in batch_sizes.tolist()
+            ]
+            return np.stack(counts)[:, np.newaxis, :num_local]
+        case PowerLaw(exponent) | Grouped(PowerLaw(exponent)):
             if num_experts % ep_size:
                 raise WorkloadError(
                     f"routing pattern {pattern}: ep_size must divide num_experts ({num_experts}), "
                     f"got {ep_size}"
                 )
             quantiles = np.random.default_rng(_SEED).random((num_draws, num_experts))
-            return fullest_rank_rows(
-                quantiles, exponent, batch_sizes=batch_sizes, top_k=top_k, ep_size=ep_size
-            )
-        case Replay():
+            sizes: _Sizes = {"batch_sizes": batch_sizes, "top_k": top_k, "ep_size": ep_size}
+            if isinstance(pattern, PowerLaw):
+                return fullest_rank_rows(quantiles, exponent, **sizes)
+            meant = rows_with_fullest_rank_first(quantiles, exponent, **sizes)
+            tokens = np.repeat(batch_sizes, num_draws)
+            flat = grouped_rows_of_counts(pattern, meant.reshape(len(tokens), -1), tokens, top_k)
+            return flat.reshape(meant.shape)[..., :num_local]
+        case Replay() | Grouped():
             return np.stack(
                 [
                     [
@@ -152,6 +180,15 @@ def _rows(
             )
         case _:
             assert_never(pattern)
+
+
+def _limits(pattern: Grouped, num_experts: int, top_k: int) -> bool:
+    return is_limiting(
+        num_experts=num_experts,
+        top_k=top_k,
+        num_groups=pattern.num_groups,
+        num_allowed=pattern.num_allowed,
+    )
 
 
 def _mean_over_draws(rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -33,6 +33,44 @@ def fullest_rank_rows(
     `quantiles`, [num_draws, num_experts], each in 0..1, say where in the distribution each expert
     lies. They are the same for every batch size, so that the rows of an expert change smoothly.
     """
+    rows = _rows_of_ranks(quantiles, exponent, batch_sizes, top_k, ep_size)
+    fullest = rows.sum(axis=-1).argmax(axis=-1)
+    found: NDArray[np.int64] = rows[np.arange(len(rows)), fullest]
+    return found.reshape(len(batch_sizes), len(quantiles), -1)
+
+
+def rows_with_fullest_rank_first(
+    quantiles: NDArray[np.float64],
+    exponent: float,
+    *,
+    batch_sizes: NDArray[np.int64],
+    top_k: int,
+    ep_size: int,
+) -> NDArray[np.int64]:
+    """Return rows of all experts, [num_batches, num_draws, num_experts], where they lie.
+
+    The fullest rank has changed places with the first; otherwise as `fullest_rank_rows`.
+    """
+    rows = _rows_of_ranks(quantiles, exponent, batch_sizes, top_k, ep_size)
+    # Rows rise with the quantile, so sorted rows belong to the experts in that order.
+    places = np.argsort(quantiles.reshape(len(quantiles), ep_size, -1), axis=-1)
+    placed = np.empty_like(rows)
+    np.put_along_axis(placed, np.tile(places, (len(batch_sizes), 1, 1)), rows, axis=-1)
+    case, fullest = np.arange(len(placed)), placed.sum(axis=-1).argmax(axis=-1)
+    first = placed[:, 0].copy()
+    placed[:, 0] = placed[case, fullest]
+    placed[case, fullest] = np.where((fullest == 0)[:, np.newaxis], placed[:, 0], first)
+    return placed.reshape(len(batch_sizes), len(quantiles), -1)
+
+
+def _rows_of_ranks(
+    quantiles: NDArray[np.float64],
+    exponent: float,
+    batch_sizes: NDArray[np.int64],
+    top_k: int,
+    ep_size: int,
+) -> NDArray[np.int64]:
+    """Return rising rows of each rank's experts, [num_batches x num_draws, ep_size, num_local]."""
     num_draws, num_experts = quantiles.shape
     num_tokens = np.repeat(batch_sizes, num_draws)[:, np.newaxis]
     num_rows = num_tokens * top_k
@@ -53,9 +91,7 @@ def fullest_rank_rows(
     rows = _add(rows, np.maximum(missing, 0), bound)
     # Taking from the fullest is giving to the emptiest with the sign turned round.
     rows = -_add(-rows, np.maximum(-missing, 0), np.zeros_like(bound))
-    fullest = rows.sum(axis=-1).argmax(axis=-1)
-    found: NDArray[np.int64] = rows[np.arange(len(rows)), fullest]
-    return found.reshape(len(batch_sizes), num_draws, -1)
+    return np.sort(rows, axis=-1)
 
 
 def _add(

@@ -8,10 +8,12 @@ import numpy as np
 
 from moeprof.errors import WorkloadError
 from moeprof.workload.routing import replay
+from moeprof.workload.routing.grouped import NUM_BEST
 from moeprof.workload.routing.pattern import (
     Active,
     Balanced,
     Dirichlet,
+    Grouped,
     Hot,
     Pattern,
     PowerLaw,
@@ -47,6 +49,9 @@ def check(pattern: Pattern, *, num_experts: int, top_k: int, num_tokens: int) ->
             _check_hot(pattern, num_experts)
         case Strided():
             _check_strided(num_experts, top_k)
+        case Grouped(meant):
+            check(meant, num_experts=num_experts, top_k=top_k, num_tokens=num_tokens)
+            _check_groups(pattern, num_experts, top_k)
         case Replay():
             _check_replay(pattern, num_experts, top_k)
         case Uniform() | Balanced() | Zipf() | PowerLaw() | Dirichlet():
@@ -86,6 +91,26 @@ def _check_strided(num_experts: int, top_k: int) -> None:
         f"for top_k {top_k} of {num_experts} experts"
     )
     raise WorkloadError(message, hint="Use balanced, which any layer can have.")
+
+
+def _check_groups(pattern: Grouped, num_experts: int, top_k: int) -> None:
+    where = f"routing pattern {pattern}"
+    size, rest = divmod(num_experts, pattern.num_groups)
+    if rest:
+        raise WorkloadError(
+            f"{where}: the number of groups must divide num_experts ({num_experts}), "
+            f"got {pattern.num_groups}"
+        )
+    if size < NUM_BEST:
+        raise WorkloadError(
+            f"{where}: a group must have {NUM_BEST} experts or more, got {size}",
+            hint="A group's score is the sum of its two best experts.",
+        )
+    if pattern.num_allowed * size < top_k:
+        raise WorkloadError(
+            f"{where}: the groups allowed must have top_k ({top_k}) experts or more, "
+            f"got {pattern.num_allowed * size}"
+        )
 
 
 def _check_replay(pattern: Replay, num_experts: int, top_k: int) -> None:

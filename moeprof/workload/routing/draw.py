@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from moeprof.workload.routing.check import check
+from moeprof.workload.routing.grouped import limited_ids
 from moeprof.workload.routing.pattern import (
     Active,
     Balanced,
     Dirichlet,
+    Grouped,
     Hot,
     Pattern,
     PowerLaw,
     Replay,
     Strided,
+    Ungrouped,
     Uniform,
     Zipf,
 )
@@ -48,12 +51,26 @@ def draw(
     - `hot:N@share`: each token takes top_k x share of its experts from the hot ones, the fraction
       rounded up or down at random, so that the mean is exact. A token cannot take more hot experts
       than N, nor more cold ones than there are: the share is clipped to what that leaves.
+    - `PATTERN/groups:N@M`: the ids that PATTERN draws, as a gate with groups changes them.
     - `replay:FILE`: consecutive tokens of the recording from a seeded offset; after its last token
       follows its first, as often as a batch longer than the recording needs.
 
     Raises WorkloadError: the combination is impossible; see `check`.
     """
     check(pattern, num_experts=num_experts, top_k=top_k, num_tokens=num_tokens)
+    if not isinstance(pattern, Grouped):
+        return _drawn(pattern, num_tokens, num_experts, top_k, seed)
+    return limited_ids(
+        _drawn(pattern.meant, num_tokens, num_experts, top_k, seed),
+        num_experts=num_experts,
+        num_groups=pattern.num_groups,
+        num_allowed=pattern.num_allowed,
+    )
+
+
+def _drawn(
+    pattern: Ungrouped | Replay, num_tokens: int, num_experts: int, top_k: int, seed: int
+) -> NDArray[np.int64]:
     popularity = _generator("popularity", pattern, num_experts, seed)
     tokens = _generator("tokens", pattern, num_experts, seed, num_tokens, top_k)
     match pattern:

@@ -94,9 +94,22 @@ class Replay:
         return f"replay:{self.file}"
 
 
-Pattern: TypeAlias = (
-    Uniform | Balanced | Strided | Active | Zipf | PowerLaw | Dirichlet | Hot | Replay
-)
+Ungrouped: TypeAlias = Uniform | Balanced | Strided | Active | Zipf | PowerLaw | Dirichlet | Hot
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """The experts of `meant`, put through a gate that allows a token few groups; see `grouped`."""
+
+    meant: Ungrouped
+    num_groups: int
+    num_allowed: int
+
+    def __str__(self) -> str:
+        return f"{self.meant}/groups:{self.num_groups}@{self.num_allowed}"
+
+
+Pattern: TypeAlias = Ungrouped | Grouped | Replay
 
 
 def _shortest(number: float) -> str:

@@ -12,11 +12,13 @@ from moeprof.workload.routing.pattern import (
     Active,
     Balanced,
     Dirichlet,
+    Grouped,
     Hot,
     Pattern,
     PowerLaw,
     Replay,
     Strided,
+    Ungrouped,
     Uniform,
     Zipf,
 )
@@ -33,6 +35,7 @@ PATTERN_FORMS: Final[tuple[tuple[str, str], ...]] = (
     ("power_law:a", "row counts as NVIDIA aiconfigurator's collector makes them; a near 1"),
     ("dirichlet:a", "popularity drawn from Dirichlet(a); the smaller a, the more uneven"),
     ("hot:N@share", "N hot experts receive this share (0..1) of the rows"),
+    ("PATTERN/groups:N@M", "PATTERN behind a gate: N groups of experts, M of them for a token"),
     ("replay:FILE", "recorded expert ids, .npy, .csv or .parquet, one column per slot"),
 )
 
@@ -44,7 +47,20 @@ def parse(text: str) -> Pattern:
 
     Raises WorkloadError: no such form, an argument missing or out of its range.
     """
-    name, colon, argument = text.strip().partition(":")
+    pattern, slash, groups = text.strip().partition(_GROUPS)
+    if not slash or pattern.startswith(_REPLAY):
+        return _ungrouped(text, text.strip())
+    meant = _ungrouped(text, pattern)
+    assert not isinstance(meant, Replay), "a replay's text is a path to its end"
+    try:
+        return _grouped(meant, groups)
+    except ValueError as error:
+        message = f"routing pattern {text!r}: {error}"
+        raise WorkloadError(message, hint=f"Write it as {pattern}{_GROUPS}8@4.") from None
+
+
+def _ungrouped(text: str, pattern: str) -> Ungrouped | Replay:
+    name, colon, argument = pattern.partition(":")
     if name not in _READERS:
         message = f"routing pattern {text!r}: no pattern is called {name!r}"
         raise WorkloadError(message, hint=_suggestion(name))
@@ -67,6 +83,18 @@ def _suggestion(name: str) -> str:
     if close:
         return f"Did you mean {_FORM_OF[close[0]]}?"
     return f"The patterns are {', '.join(_FORM_OF.values())}."
+
+
+def _grouped(meant: Ungrouped, argument: str) -> Grouped:
+    groups, at, allowed = argument.partition("@")
+    if not at:
+        message = f"{argument!r} has no @ between the number of groups and how many are allowed"
+        raise ValueError(message)
+    num_groups, num_allowed = _count(groups), _count(allowed)
+    if num_allowed > num_groups:
+        message = f"of {num_groups} groups at most as many are allowed, got {allowed!r}"
+        raise ValueError(message)
+    return Grouped(meant, num_groups, num_allowed)
 
 
 def _hot(argument: str) -> Hot:
@@ -109,8 +137,10 @@ def _positive(symbol: str, argument: str) -> float:
 
 
 _FORM_OF: Final = {form.partition(":")[0]: form for form, _ in PATTERN_FORMS}
+_GROUPS: Final = "/groups:"
+_REPLAY: Final = "replay:"
 _BARE: Final = frozenset({"uniform", "balanced", "strided"})
-_READERS: Final[dict[str, Callable[[str], Pattern]]] = {
+_READERS: Final[dict[str, Callable[[str], Ungrouped | Replay]]] = {
     "uniform": lambda _: Uniform(),
     "balanced": lambda _: Balanced(),
     "strided": lambda _: Strided(),

@@ -297,3 +297,46 @@ def test_transfers_replace_themselves(tmp_path: Path, monkeypatch: pytest.Monkey
         write_transfers(tmp_path / "out", path, FROM)
 
     assert len(list((tmp_path / "out" / "transfers").iterdir())) == 1
+
+
+DEEPSEEK = {"hidden_size": 7168, "inter_size": 2048, "num_experts": 256, "topk": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"version": "0.24.0"}, "power_law:1.01/groups:8@4"),
+        ({"version": "0.24.1rc1"}, "power_law:1.01/groups:8@4"),
+        ({"version": "0.22.0"}, "power_law:1.01"),
+        ({"num_experts": 384}, "power_law:1.01"),
+        ({"framework": "SGLang", "version": "0.5.14"}, "power_law:1.01/groups:8@4"),
+        ({"framework": "SGLang", "version": "0.5.10"}, "power_law:1.01"),
+        ({"framework": "TRTLLM", "kernel_source": "moe_torch_flow_cutlass"}, "power_law:1.01"),
+        (
+            {"framework": "TRTLLM", "kernel_source": "moe_torch_flow_min_latency"}
+            | {"hidden_size": 4096, "num_experts": 128, "distribution": "balanced"},
+            "strided/groups:8@4",
+        ),
+        (
+            {"framework": "TRTLLM", "kernel_source": "moe_torch_flow_min_latency", "topk": 4},
+            "power_law:1.01",
+        ),
+    ],
+)
+def test_rows_behind_a_gate_with_groups_say_so(
+    tmp_path: Path, changes: dict[str, Any], pattern: str
+) -> None:
+    (row,) = imported(tmp_path, moe_row(**DEEPSEEK | changes))
+
+    assert row["status"] == "ok"
+    assert row["routing_pattern"] == pattern
+
+
+def test_a_gate_whose_groups_have_one_expert_is_refused(tmp_path: Path) -> None:
+    gate = {"framework": "TRTLLM", "kernel_source": "moe_torch_flow_min_latency"}
+
+    (row,) = imported(tmp_path, moe_row(**gate, num_experts=8, topk=2))
+
+    assert row["status"] == "failed"
+    assert "a group must have 2 experts or more" in row["status_detail"]
+    assert row["num_active_experts"] is None
