@@ -20,9 +20,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: install  ## measure a scaled Mixtral layer on this machine and print the table
+demo: install  ## measure a scaled Mixtral layer on this machine, and fit a cost model to it
 	$(BIN)/moeprof doctor
 	$(BIN)/moeprof sweep recipes/quickstart.toml --out $(DEMO)
+	$(BIN)/moeprof fit-cost $(DEMO) --out $(DEMO)/cost.json
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest -q -m "not slow"

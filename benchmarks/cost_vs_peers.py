@@ -29,10 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from moeprof.cost.fit import fit_cost
 from moeprof.cost.holdout import Holdout, Split, outside_range, splits
 from moeprof.cost.peers import PEERS
-from moeprof.cost.points import Points, observed_from_table, points_from_table, usable
+from moeprof.cost.points import observed_from_table, points_from_table, usable
 from moeprof.cost.score import Score, regimes, score, score_by_regime
+from moeprof.cost.suspect import fit_weights, suspects
 from moeprof.dataset.importers import aiconfigurator
 from moeprof.dataset.importers.package import choose, moe_tables, package_folder
 from moeprof.dataset.importers.points import to_table
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from moeprof.cost.points import Observed, Points
 
 SPLITS = ("random", "tokens", "beyond", "shape")
 REGIMES = ("all", "decode", "beyond", "outside")
@@ -54,7 +58,7 @@ MIN_LATENCY_TABLE = "moe_torch_flow_min_latency"
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One table: its file, its rows there, and the same rows as points with their latency."""
+    """One table: its file, its rows there, and the same rows as points with what they cost."""
 
     system: str
     engine: str
@@ -62,7 +66,13 @@ class Bench:
     path: Path
     rows: pa.Table
     points: Points
-    latency_seconds: NDArray[np.float64]
+    observed: Observed
+    weight: NDArray[np.float64]
+
+    @property
+    def latency_seconds(self) -> NDArray[np.float64]:
+        """What is predicted, [num_points]."""
+        return self.observed.latency_seconds
 
 
 Prediction = tuple[
@@ -85,8 +95,9 @@ def load(system: str, engine: str, version: str) -> Bench:
     if number := pc.sum(apart).as_py():
         print(f"left out: {number} rows of {MIN_LATENCY_TABLE}", file=sys.stderr)
     table, rows = kept.table.filter(pc.invert(apart)), rows.filter(pc.invert(apart))
-    seconds = observed_from_table(table).latency_seconds
-    return Bench(system, engine, version, found.path, rows, points_from_table(table), seconds)
+    points, observed = points_from_table(table), observed_from_table(table)
+    weight = fit_weights(suspects(points, observed), len(points), "latency_seconds")
+    return Bench(system, engine, version, found.path, rows, points, observed, weight)
 
 
 def peer(name: str) -> Callable[[Bench, Split], Prediction]:
@@ -102,10 +113,10 @@ def peer(name: str) -> Callable[[Bench, Split], Prediction]:
 
 def moeprof_model(bench: Bench, split: Split) -> Prediction:
     """Return moeprof's model, with its intervals."""
-    fit = importlib.import_module("moeprof.cost.fit")
-    model = fit.fit_cost(bench.points.take(split.train), bench.latency_seconds[split.train])
+    train = split.train
+    model = fit_cost(bench.points.take(train), bench.observed.take(train), bench.weight[train])
     found = model.seconds(bench.points.take(split.test))
-    return found.estimate, found.low, found.high
+    return found.value, found.low, found.high
 
 
 class Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
@@ -159,6 +160,8 @@ def fit_cost(  # noqa: PLR0913, PLR0917 - options of a command
     json: JsonOption = False,
 ) -> None:
     """Fit a cost model to datasets, and judge it beside other methods on rows held out."""
+    # The products of a fit are small: threads would wait for each other for most of the time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from moeprof.report.fitted import fit_request, show_fit_cost
 
     request = fit_request(

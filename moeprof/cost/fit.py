@@ -15,6 +15,8 @@ from moeprof.cost.intervals import DECODE_TOKENS, Errors, bands_of
 from moeprof.cost.model import CostModel
 from moeprof.cost.provenance import Provenance
 from moeprof.cost.terms import TERMS, term_seconds
+from moeprof.cost.thermal import at_reference, not_identified
+from moeprof.cost.thermal_fit import fit_thermal
 from moeprof.cost.watt_terms import WATT_TERMS, watt_contexts, watt_terms
 from moeprof.errors import FitError
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moeprof.cost.calibration import LeftOut
+    from moeprof.cost.held_rows import HeldRows
     from moeprof.cost.part_model import PartModel
     from moeprof.cost.points import Observed, Points
 
@@ -49,11 +52,13 @@ def fit_cost(
     observed: Observed,
     weight: NDArray[np.float64] | None = None,
     settings: FitSettings | None = None,
+    held: HeldRows | None = None,
 ) -> CostModel:
     """Return the cost model of observed points.
 
     Every point needs a latency above 0; power is fitted where enough points have it. `weight`,
-    [num_points], is 1, or less where a row is doubted.
+    [num_points], is 1, or less where a row is doubted. `held` says which rows were measured
+    together (see `held_rows_of_table`), for the intervals of what temperature does.
 
     Raises:
         FitError: there are too few points or batch sizes; the message says what is missing.
@@ -62,6 +67,8 @@ def fit_cost(
     _check_enough(points)
     chosen = settings or FitSettings()
     trust = np.ones(len(points)) if weight is None else weight
+    thermal = fit_thermal(points, observed, held)
+    observed = at_reference(points, observed, thermal)
     contexts = contexts_of(points)
     seconds = Problem(
         points, contexts, TERMS, term_seconds(points), observed.latency_seconds, trust
@@ -76,8 +83,10 @@ def fit_cost(
         latency=replace(latency, bands=bands_of(errors.seconds)),
         watts=None if power is None else replace(power, bands=bands_of(errors.watts)),
         energy_bands=bands_of(errors.joules),
-        thermal=None,
-        provenance=Provenance(__version__, (), (), len(points), chosen.seed, (), {}),
+        thermal=thermal,
+        provenance=Provenance(
+            __version__, (), (), len(points), chosen.seed, not_identified(thermal), {}
+        ),
     )
 
 

@@ -148,8 +148,8 @@ class MarginalTable:
             if own.clock is not None:
                 octaves = intensity_octaves(features.num_rows[place], features.num_active[place])
             conditions = (celsius[place], self.clock_hertz[place], octaves)
-            log_slower[place] = own.log_slowdown(self.kernel_slopes[place], *conditions)
-            log_watts[place] = own.log_watts_ratio(*conditions)
+            slope = self.kernel_slopes[place]
+            log_slower[place], log_watts[place] = own.log_factors(slope, *conditions)
             leaked[place] = own.leaked_watts(celsius[place : place + 1])
         return log_slower, log_watts, leaked
 

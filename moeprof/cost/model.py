@@ -121,11 +121,13 @@ class CostModel:
         self, points: Points, contexts: Contexts, seconds: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         assert self.watts is not None
-        busy = watt_contexts(points, contexts, seconds)
-        plain = self.watts.uncorrected(busy, watt_terms(points, seconds))
+        # Power is fitted at the reference of temperature and clock, and so are its terms.
+        reference = seconds if self.thermal is None else seconds / self.thermal.slowdown(points)
+        busy = watt_contexts(points, contexts, reference)
+        plain = self.watts.uncorrected(busy, watt_terms(points, reference))
         value = plain * np.exp(self.watts.corrections(points, contexts))
         if self.thermal is not None:
-            value = value + self.thermal.leakage_watts(points)
+            value = value * self.thermal.watts_ratio(points) + self.thermal.leakage_watts(points)
         return np.minimum(value, limit_watts(points))
 
 

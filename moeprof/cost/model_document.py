@@ -23,7 +23,7 @@ from moeprof.cost.part_model import PartModel
 from moeprof.cost.provenance import Provenance
 from moeprof.cost.reach import Reach, Seen
 from moeprof.cost.terms import TERMS
-from moeprof.cost.watt_terms import WATT_TERMS
+from moeprof.cost.watt_terms import WATT_NUMBERS, WATT_TERMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,8 +53,8 @@ def document_of(model: CostModel) -> ModelDocument:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "provenance": _plain(asdict(model.provenance)),
-            "latency": _part(model.latency, TERMS),
-            "watts": None if model.watts is None else _part(model.watts, WATT_TERMS),
+            "latency": _part(model.latency, TERMS, NUMBERS),
+            "watts": None if model.watts is None else _part(model.watts, WATT_TERMS, WATT_NUMBERS),
             "energy_bands": _bands(model.energy_bands),
             "thermal": None if model.thermal is None else _plain(asdict(model.thermal)),
         }
@@ -94,13 +94,13 @@ def _plain(found: Any) -> Any:
             return found
 
 
-def _part(part: PartModel, terms: Sequence[Term]) -> dict[str, Any]:
+def _part(part: PartModel, terms: Sequence[Term], numbers: Sequence[str]) -> dict[str, Any]:
     encoder, network = part.encoder, part.network
     layers = zip(network.weights, network.biases, strict=True)
     return {
         "terms": [term.name for term in terms],
         "encoder": {
-            "numbers": list(NUMBERS),
+            "numbers": list(numbers),
             "flags": list(FLAGS),
             "centre": list(encoder.centre),
             "scale": list(encoder.scale),

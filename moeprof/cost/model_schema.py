@@ -11,7 +11,7 @@ from moeprof.cost.contexts import FLAGS, NUM_SHAPE_SIZES, NUMBERS, SIZES
 from moeprof.cost.reach import Reach
 from moeprof.cost.terms import TERMS
 from moeprof.cost.thermal_schema import ThermalSection
-from moeprof.cost.watt_terms import WATT_TERMS
+from moeprof.cost.watt_terms import WATT_NUMBERS, WATT_TERMS
 from moeprof.recipe.schema import Strict
 
 if TYPE_CHECKING:
@@ -87,12 +87,18 @@ class ProvenanceSection(Strict):
 class EncoderSection(Strict):
     """How contexts become the network's inputs (see `network.Encoder`)."""
 
-    numbers: Annotated[list[Name], AfterValidator(_exactly(NUMBERS))]
+    numbers: list[Name]
     flags: Annotated[list[Name], AfterValidator(_exactly(FLAGS))]
-    centre: Annotated[list[Weight], Field(min_length=len(NUMBERS), max_length=len(NUMBERS))]
-    scale: Annotated[list[Scale], Field(min_length=len(NUMBERS), max_length=len(NUMBERS))]
+    centre: list[Weight]
+    scale: list[Scale]
     kernels: Names
     gpus: Names
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> EncoderSection:
+        if not len(self.numbers) == len(self.centre) == len(self.scale):
+            raise ValueError("centre and scale must have a value for each of numbers")
+        return self
 
     @property
     def num_inputs(self) -> int:
@@ -259,15 +265,20 @@ class ModelDocument(Strict):
     thermal: ThermalSection | None
 
     @model_validator(mode="after")
-    def _of_known_terms(self) -> ModelDocument:
-        for name, part, terms in (
-            ("latency", self.latency, TERMS),
-            ("watts", self.watts, WATT_TERMS),
-        ):
-            if part is None:
-                continue
-            try:
-                _exactly([term.name for term in terms])(part.terms)
-            except ValueError as error:
-                raise ValueError(f"{name}.terms: {error}") from error
+    def _of_known_names(self) -> ModelDocument:
+        known = {
+            "latency": (self.latency, TERMS, NUMBERS),
+            "watts": (self.watts, WATT_TERMS, WATT_NUMBERS),
+        }
+        for name, (part, terms, numbers) in known.items():
+            if part is not None:
+                _check_names(f"{name}.terms", part.terms, [term.name for term in terms])
+                _check_names(f"{name}.encoder.numbers", part.encoder.numbers, numbers)
         return self
+
+
+def _check_names(where: str, found: list[str], expected: Sequence[str]) -> None:
+    try:
+        _exactly(expected)(found)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -42,9 +42,8 @@ def dataset_words(run: RunRecord, table: pa.Table) -> str:
 
     `table` has the run's rows, as `read_measurements` returns them.
     """
-    simulated = "simulated " if run.device.simulated else ""
     devices = ", ".join(sorted(pc.unique(table["device_name"]).to_pylist()))
-    words = [f"run {run.run_id}: {run.recipe['name']} on {simulated}{devices}"]
+    words = [f"run {run.run_id}: {run.recipe['name']} on {devices}"]
     pairs = table.group_by(["engine", "engine_version"]).aggregate([]).to_pylist()
     engines = {f"{each['engine']} {each['engine_version'] or ''}".strip() for each in pairs}
     words += sorted(engines - {"None"})

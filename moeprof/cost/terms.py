@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from moeprof.cost.demand import datasheet_bytes_per_second, datasheet_flops_per_second
-from moeprof.cost.tuned_tiles import tile_rows
+from moeprof.cost.tuned_tiles import blocks_of_rows, tile_rows
 from moeprof.hardware.catalogue import gpu, gpu_names
 from moeprof.workload.dtypes import BYTES_PER_ELEMENT
 from moeprof.workload.occupancy import TILE_ROWS
@@ -106,6 +106,8 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
     one = np.ones(len(points))
     tiles = dict(zip(TILE_ROWS, occupancy.tiles.T, strict=True))
     tuned = tile_rows(points)
+    # Where each row has a block of its own, an expert's weights are asked for once per row.
+    asked = np.where(blocks_of_rows(points), np.maximum(rows, active), active)
     columns = [
         _LAUNCH_SECONDS * one,
         points.batch_size * hidden * 4 / bandwidth,
@@ -113,8 +115,8 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
         np.sqrt(rows) * _SMALL_SECONDS,
         chain,
         np.sqrt(active) * chain / 8,
-        active * read,
-        active * blocks,
+        asked * read,
+        asked * blocks,
         np.sqrt(rows * active) * 0.1 * read,
         *(tiles[height] * (height * row_compute + blocks) for height in _COMPUTE_TILES),
         rows * row_compute,

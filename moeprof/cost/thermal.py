@@ -85,37 +85,26 @@ class GPUThermal:
                 return _clear(each.latency_fraction_per_celsius)
         return 0.0
 
-    def log_slowdown(
+    def log_factors(
         self,
         slope: ArrayLike,
         celsius: ArrayLike,
         clock_hertz: ArrayLike,
         octaves: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Return the log of the factor on seconds; all arrays broadcast, NaN is not known.
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the logs of the factors on seconds, and on watts without leakage.
 
-        `slope` is that of the kernel, `octaves` are log2 of rows per active expert.
+        All arrays broadcast, NaN is not known. `slope` is that of the kernel, `octaves` are log2 of
+        rows per active expert.
         """
-        found = np.asarray(slope) * np.nan_to_num(np.asarray(celsius) - self.reference_celsius)
+        warmer = np.asarray(slope) * np.nan_to_num(np.asarray(celsius) - self.reference_celsius)
         if self.clock is None:
-            return found
-        exponents = np.interp(octaves, self.clock.octaves, self.clock.latency_exponents)
-        slower: NDArray[np.float64] = (
-            found - self._log_clock_ratio(celsius, clock_hertz, octaves) * exponents
-        )
-        return slower
-
-    def log_watts_ratio(
-        self, celsius: ArrayLike, clock_hertz: ArrayLike, octaves: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return the log of the clock's factor on watts without leakage; arrays broadcast."""
-        if self.clock is None:
-            return np.zeros(np.broadcast(celsius, clock_hertz, octaves).shape)
-        exponents = np.interp(octaves, self.clock.octaves, self.clock.watts_exponents)
-        found: NDArray[np.float64] = (
-            self._log_clock_ratio(celsius, clock_hertz, octaves) * exponents
-        )
-        return found
+            return warmer, np.zeros(np.broadcast(celsius, octaves).shape)
+        faster = self._log_clock_ratio(celsius, clock_hertz, octaves)
+        clock = self.clock
+        slower = np.interp(octaves, clock.octaves, clock.latency_exponents)
+        hungrier = np.interp(octaves, clock.octaves, clock.watts_exponents)
+        return warmer - faster * slower, faster * hungrier
 
     def _log_clock_ratio(
         self, celsius: ArrayLike, clock_hertz: ArrayLike, octaves: NDArray[np.float64]
@@ -153,7 +142,7 @@ class Thermal:
             slope = np.zeros(len(rows))
             if any(slopes.values()):
                 slope = np.array([slopes.get(name, 0.0) for name in kernel_names(some)])
-            log[rows] = own.log_slowdown(slope, *_conditions(some))
+            log[rows] = own.log_factors(slope, *_conditions(some))[0]
         found: NDArray[np.float64] = np.exp(log)
         return found
 
@@ -161,7 +150,7 @@ class Thermal:
         """Return the factor that the SM clock puts on watts without leakage, [num_points]."""
         log = np.zeros(len(points))
         for own, rows in self._rows_by_gpu(points):
-            log[rows] = own.log_watts_ratio(*_conditions(points.take(rows)))
+            log[rows] = own.log_factors(0.0, *_conditions(points.take(rows)))[1]
         found: NDArray[np.float64] = np.exp(log)
         return found
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ENGINE: Final = "vllm"
 _KERNEL: Final = "triton_tritonexperts"
+_NAIVE_FACTOR: Final = 4
 
 # vLLM 0.24.0, fused_moe.get_default_config: tile rows by number of tokens where no file is tuned.
 _DEFAULT_STEPS: Final = ((32, 16), (96, 32), (512, 64))
@@ -41,12 +42,29 @@ def is_tuned(points: Points) -> NDArray[np.bool_]:
     return _looked_up(points)[1]
 
 
+def blocks_of_rows(points: Points) -> NDArray[np.bool_]:
+    """Return which points' kernels give every row a block of its own, [num_points].
+
+    vLLM's Triton kernels do not sort rows by expert where no experts are left out (ep 1) and
+    4 x tokens x top_k is at most the number of experts. Source: vLLM 0.24.0,
+    fused_moe.py, `naive_block_assignment`; seen in H200's and L40S's tables, where latency
+    follows rows below that bound and active experts above it.
+    """
+    few = points.batch_size * points.top_k * _NAIVE_FACTOR <= points.num_experts
+    return _ours(points) & few & (points.ep_size == 1)
+
+
+def _ours(points: Points) -> NDArray[np.bool_]:
+    ours = np.array([name.startswith(_ENGINE) for name in points.engine.names], dtype=bool)
+    theirs = np.array([_KERNEL in name for name in points.kernel.names], dtype=bool)
+    found: NDArray[np.bool_] = ours[points.engine.codes] & theirs[points.kernel.codes]
+    return found
+
+
 def _looked_up(points: Points) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     rows = np.zeros(len(points), dtype=np.int64)
     tuned = np.zeros(len(points), dtype=bool)
-    ours = np.array([name.startswith(_ENGINE) for name in points.engine.names], dtype=bool)
-    theirs = np.array([_KERNEL in name for name in points.kernel.names], dtype=bool)
-    index = np.flatnonzero(ours[points.engine.codes] & theirs[points.kernel.codes])
+    index = np.flatnonzero(_ours(points))
     if not len(index):
         return rows, tuned
     experts = points.num_experts // points.ep_size

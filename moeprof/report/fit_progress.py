@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def fit_progress(console: Console) -> Iterator[OnProgress]:
     """Give the function that `fit_datasets` tells its progress to."""
     if not console.is_terminal:
-        yield _Lines(console).tell
+        yield lambda what, part, num_done, num_steps: console.print(
+            f"[{num_done}/{num_steps}] {_words(what, part)}", soft_wrap=True
+        )
         return
     with Progress(
         TextColumn("{task.description:<40}"),
@@ -33,21 +35,6 @@ def fit_progress(console: Console) -> Iterator[OnProgress]:
         yield lambda what, part, num_done, num_steps: bar.update(
             task, description=_words(what, part), completed=num_done, total=num_steps
         )
-
-
-class _Lines:
-    """One line when something else is begun, not for every part of it."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._last = ""
-
-    def tell(self, what: str, part: str, num_done: int, num_steps: int) -> None:
-        count = f"[{num_done}/{num_steps}] " if num_steps > 1 else ""
-        first = f"{what} {part.partition(' ')[0]}"
-        if first != self._last:
-            self._console.print(f"{count}{_words(what, part)}", soft_wrap=True)
-        self._last = first
 
 
 def _words(what: str, part: str) -> str:

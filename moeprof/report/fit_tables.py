@@ -12,7 +12,7 @@ from moeprof.cost.held_out import Judged
 from moeprof.report import human
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from moeprof.cost.assess import Assessment
     from moeprof.cost.fitting import FittedCost
@@ -40,7 +40,7 @@ def scores_table(assessment: Assessment) -> Table | None:
             found = {
                 name: scores[judged][regime]
                 for name, scores in assessment.methods.items()
-                if regime in scores.get(judged, {})
+                if regime in scores.get(judged, {}) and not _is_all(scores[judged], regime)
             }
             for place, (name, score) in enumerate(found.items()):
                 head = f"{judged.value}, {words}: {score.num_rows:,}" if not place else ""
@@ -102,6 +102,11 @@ def _table(title: str, heads: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
     for name in numbers:
         table.add_column(name, justify="right")
     return table
+
+
+def _is_all(scores: Mapping[str, Score], regime: str) -> bool:
+    """Whether a regime is but another name for all rows."""
+    return regime != "all" and scores[regime].num_rows == scores["all"].num_rows
 
 
 def _cells(score: Score) -> tuple[str, ...]:

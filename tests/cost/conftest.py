@@ -20,9 +20,8 @@ _TOKENS = (1, 4, 16, 64, 256, 1024)
 _PATTERNS = ("uniform", "power_law:1.2", "balanced")
 
 
-@pytest.fixture(scope="session")
-def measured_table() -> pa.Table:
-    """72 rows: four layers, six batch sizes, three patterns, with what a known law says they cost."""
+def measured_points() -> pa.Table:
+    """72 rows: four layers, six batch sizes, three patterns, with costs that a known law gives."""
     rows = [
         row(
             hidden_size=hidden,
@@ -44,10 +43,20 @@ def measured_table() -> pa.Table:
     return found.append_column("energy_joules", pa.array(watts * seconds))
 
 
-@pytest.fixture(scope="session")
-def model(measured_table: pa.Table) -> CostModel:
+def small_model() -> CostModel:
+    measured = measured_points()
     return fit_cost(
-        points_from_table(measured_table),
-        observed_from_table(measured_table),
+        points_from_table(measured),
+        observed_from_table(measured),
         settings=FitSettings(num_steps=60, num_rehearsal_steps=20),
     )
+
+
+@pytest.fixture(scope="session")
+def measured_table() -> pa.Table:
+    return measured_points()
+
+
+@pytest.fixture(scope="session")
+def model() -> CostModel:
+    return small_model()

@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 from moeprof.dataset.importers.dialect import NUMBER_FORMATS, pattern_of
 from moeprof.dataset.importers.gates import behind_gates
 from moeprof.dataset.importers.points import Points, complete, judge
-from moeprof.dataset.importers.shapes import Shape, models_by_shape, shapes_without_gate
+from moeprof.dataset.importers.shapes import (
+    Shape,
+    kernels_with_gate,
+    models_by_shape,
+    shapes_without_gate,
+)
 from moeprof.errors import DatasetError
 from moeprof.record import Status
 from moeprof.units import seconds_from_ms
@@ -39,7 +44,8 @@ def read_points(path: Path) -> Points:
 
     Latency is the table's, in ms there; energy is average power times latency. Row counts are the
     expectations of the distribution that the collector drew from, and of what the engine's gate
-    made of it. What the tables do not have, temperature and clocks among it, is null. A row that cannot be used has a status and a reason.
+    made of it. What the tables do not have, temperature and clocks among it, is null. A row that
+    cannot be used has a status and a reason.
 
     Raises:
         DatasetError: the file is unreadable, or no such table.
@@ -119,6 +125,11 @@ def _tell_from_shape(points: Points) -> None:
         points.text("kernel"),
         shapes,
     )
+    gated = kernels_with_gate()
     points.numbers["num_projections"] = np.array(
-        [_WITHOUT_GATE if shape in without_gate else _GATED for shape in shapes], dtype=np.float64
+        [
+            _WITHOUT_GATE if shape in without_gate and kernel not in gated else _GATED
+            for shape, kernel in zip(shapes, points.text("kernel"), strict=True)
+        ],
+        dtype=np.float64,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moeprof.errors import CatalogueError
 from moeprof.resources import data_folder
@@ -41,9 +41,23 @@ def shapes_without_gate() -> frozenset[Shape]:
         CatalogueError: `data/experts-without-gate.toml` is unreadable or malformed.
 
     """
+    return frozenset(Shape(**shape) for shape in _without_gate("shapes"))
+
+
+def kernels_with_gate() -> frozenset[str]:
+    """Return the kernels that ran experts of every shape with three projections.
+
+    Raises:
+        CatalogueError: `data/experts-without-gate.toml` is unreadable or malformed.
+
+    """
+    return frozenset(_without_gate("kernels_with_gate"))
+
+
+def _without_gate(key: str) -> list[Any]:
     path = data_folder() / "experts-without-gate.toml"
     try:
-        shapes = tomllib.loads(path.read_text(encoding="utf-8"))["shapes"]
-        return frozenset(Shape(**shape) for shape in shapes)
+        found: list[Any] = tomllib.loads(path.read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CatalogueError(f"{path}: not a list of shapes: {error}") from error
+        raise CatalogueError(f"{path}: has no list of {key}: {error}") from error
+    return found

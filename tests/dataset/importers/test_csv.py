@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,7 @@ from moeprof.dataset.importers.write import Provenance, write_points
 from moeprof.dataset.read import read_measurements
 from moeprof.errors import DatasetError, InputError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[3]
 CSV = "experts,k,d,f,tokens,us,dtype\n8,2,64,96,4,12.5,BF16\n8,2,64,96,,13,BF16\n"
 MAP = """
 [columns]
@@ -178,3 +177,20 @@ def test_vidur_adds_up_the_parts_of_a_dense_layer(tmp_path: Path) -> None:
     assert row["latency_seconds"] == pytest.approx(0.6e-3)
     assert (row["num_active_experts"], row["num_rows"], row["num_projections"]) == (1, 64, 2)
     assert row["weight_bytes"] == 2 * 2560 * 5120 * 2
+
+
+def test_the_map_in_the_documents_reads_the_csv_beside_it(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "importing.md").read_text(encoding="utf-8")
+    csv, layout = text.partition("A CSV such as")[2].split("comes in by the map")
+
+    (row,) = imported(tmp_path, indented(csv), written(tmp_path, indented(layout)))
+
+    assert row["latency_seconds"] == pytest.approx(91e-6)
+    assert row["weight_dtype"] == "bf16"
+    assert row["num_rows"] == 128
+    assert row["rows_reconstructed"]
+
+
+def indented(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    return "".join(f"{line[4:]}\n" for line in lines)
