@@ -65,7 +65,7 @@ def doctor(json: JsonOption = False) -> None:
 
 
 @app.command()
-def sweep(
+def sweep(  # noqa: PLR0913, PLR0917 - an argument for every option
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
     out: Annotated[Path, typer.Option(help="The dataset's folder; an existing one is resumed.")],
     device: Annotated[str, typer.Option(help="auto, cuda:N, cpu, or sim:GPU.")] = "auto",
@@ -73,14 +73,32 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count and list what would be measured.")
     ] = False,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Only points that --model is unsure of.")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="With --adaptive: a model file of fit-cost.")
+    ] = None,
+    error: Annotated[
+        float,
+        typer.Option(
+            help="With --adaptive: stop at this half-width of the 90 % intervals (median).",
+            min=1e-4,
+            max=1.0,
+        ),
+    ] = 0.02,
     json: JsonOption = False,
 ) -> None:
     """Warm up, hold, time and record every point of a recipe; resumes by itself."""
+    from moeprof.report.adaptive import adaptive_of
     from moeprof.report.commands import show_plan, show_sweep
 
+    asked = adaptive_of(model, error, adaptive=adaptive)
     if dry_run:
         raise typer.Exit(show_plan(recipe, seed=seed, as_json=json))
-    raise typer.Exit(show_sweep(recipe, out=out, selector=device, seed=seed, as_json=json))
+    raise typer.Exit(
+        show_sweep(recipe, out=out, selector=device, seed=seed, adaptive=asked, as_json=json)
+    )
 
 
 @app.command()
@@ -153,9 +171,7 @@ def fit_cost(  # noqa: PLR0913, PLR0917 - options of a command
         list[str] | None,
         typer.Option(help="measured, simulated or imported rows only; may be repeated."),
     ] = None,
-    suspects: Annotated[
-        Path | None, typer.Option(help="A CSV file for all rows in doubt.")
-    ] = None,
+    suspects: Annotated[Path | None, typer.Option(help="A CSV file for all rows in doubt.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -193,9 +209,7 @@ def predict(  # noqa: PLR0913, PLR0917 - all that a point is made of
     kernel: Annotated[
         str | None, typer.Option(help="Kernel of --layer; else the most measured.")
     ] = None,
-    gpu: Annotated[
-        str | None, typer.Option(help="GPU of --layer; else the most measured.")
-    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU of --layer; else the most measured.")] = None,
     weight_dtype: Annotated[
         str | None, typer.Option(help="Format of --layer's weights; else as published.")
     ] = None,

@@ -45,11 +45,12 @@ def test_a_fit_ends_with_one_json_document_and_a_model(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     show_sweep("quickstart", out=folder, selector="sim:h200-sxm", seed=None, as_json=True)
 
-    done = fit_cost(folder, "--out", tmp_path / "m.json", "--peers", "none", "--json")
+    done = fit_cost(folder, "--out", tmp_path / "m.json", "--holdout", "none", "--json")
 
     assert done.returncode == ExitCode.DONE, done.stderr
     document = json.loads(done.stdout)
-    assert list(document["methods"]) == ["moeprof"]
+    assert document["holdout"] == "none"
+    assert document["methods"] == {}
     assert document["model_bytes"] == (tmp_path / "m.json").stat().st_size
     assert "reading" in done.stderr
 

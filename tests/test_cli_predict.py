@@ -3,17 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from cost.conftest import measured_points, small_model
 
+from moeprof.cost.layer_points import LayerRequest
 from moeprof.cost.model_file import save_model
-from moeprof.errors import ExitCode
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from moeprof.errors import DatasetError, ExitCode, UsageError
+from moeprof.report.predicted import show_layer, show_points
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +68,25 @@ def test_what_is_no_model_is_an_error_of_the_input(tmp_path: Path) -> None:
 
 
 def test_points_and_a_layer_exclude_each_other_and_one_is_needed(model_path: Path) -> None:
-    neither = predict(model_path)
-    both = predict(model_path, "--layer", "mixtral-8x7b", "--points", "points.csv")
+    asked = LayerRequest("mixtral-8x7b", "1", "uniform")
 
-    assert neither.returncode == both.returncode == ExitCode.USAGE
-    assert "--points and --layer" in neither.stderr
-    assert "--points and --layer" in both.stderr
+    with pytest.raises(UsageError, match="one of --points and --layer must be given"):
+        show_points(model_path, None, out=None, as_json=False)
+    with pytest.raises(UsageError, match="only one of --points and --layer"):
+        show_layer(model_path, asked, points=model_path, out=None, as_json=False)
+
+
+def test_an_ending_that_cannot_be_written_is_refused_before_anything_is_read() -> None:
+    absent = Path("absent.json")
+
+    with pytest.raises(DatasetError, match=r"must end in \.parquet or \.csv, got '\.xlsx'"):
+        show_points(absent, Path("absent.csv"), out=Path("out.xlsx"), as_json=False)
+
+
+def test_more_than_forty_points_are_told_of_not_shown(
+    model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = LayerRequest("mixtral-8x7b", "1..45", "uniform")
+    show_layer(model_path, asked, points=None, out=None, as_json=False)
+
+    assert "and 5 more rows: --out FILE, or --json" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from moeprof.cost.assess import OWN_NAME, Peers, assess, default_holdout
 from moeprof.cost.fit import FitSettings, fit_cost
 from moeprof.cost.gathered import gather
 from moeprof.cost.held_out import Rows, scores_document
+from moeprof.cost.held_rows import held_rows_of_table
 from moeprof.cost.noise import noise_study
 from moeprof.cost.provenance import not_identified
 from moeprof.cost.suspect import fit_weights, suspects
@@ -18,15 +19,11 @@ from moeprof.cost.suspect import fit_weights, suspects
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from moeprof.cost.assess import Assessment
     from moeprof.cost.gathered import Gathered
     from moeprof.cost.holdout import Holdout
     from moeprof.cost.model import CostModel
     from moeprof.cost.noise import NoiseLevel
-    from moeprof.cost.points import Observed, Points
     from moeprof.cost.provenance import Provenance
     from moeprof.cost.suspect import Suspect
 
@@ -86,16 +83,17 @@ def fit_datasets(
     gathered = gather(request.folders, request.sources)
     chosen = replace(settings or FitSettings(), seed=request.seed)
 
-    def fit(points: Points, observed: Observed, weight: NDArray[np.float64]) -> CostModel:
-        return fit_cost(points, observed, weight, chosen)
+    def fit(rows: Rows) -> CostModel:
+        return fit_cost(rows.points, rows.observed, rows.weight, chosen, rows.held)
 
     doubted = suspects(gathered.points, gathered.observed)
     weight = fit_weights(doubted, len(gathered.points), "latency_seconds")
-    rows = Rows(gathered.points, gathered.observed, weight)
+    held = held_rows_of_table(gathered.table)
+    rows = Rows(gathered.points, gathered.observed, weight, held)
     # First of all, as it refuses what is too little before anything is judged.
     on_progress(OWN_NAME, "all rows", 0, 1)
     begun_seconds = clock()
-    model = fit(rows.points, rows.observed, rows.weight)
+    model = fit(rows)
     fit_seconds = clock() - begun_seconds
     holdout = request.holdout or default_holdout(rows.points)
     assessment = assess(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from moeprof.cost.held_rows import HeldRows
     from moeprof.cost.holdout import Split
     from moeprof.cost.model import CostModel
     from moeprof.cost.peers import Peer
@@ -36,25 +37,28 @@ class Judged(StrEnum):
 class Rows:
     """Points, what they cost, and how far each is trusted, all [num_points].
 
-    `weight` is 1, or less where a row is doubted (see `suspect.fit_weights`).
+    `weight` is 1, or less where a row is doubted (see `suspect.fit_weights`). `held` says which
+    rows were measured together; None: not known.
     """
 
     points: Points
     observed: Observed
     weight: NDArray[np.float64]
+    held: HeldRows | None = None
 
     def __len__(self) -> int:
         return len(self.points)
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """Return some of the rows, by their indices or by a mask [num_points]."""
-        return Rows(self.points.take(index), self.observed.take(index), self.weight[index])
+        held = None if self.held is None else self.held.take(index)
+        return Rows(self.points.take(index), self.observed.take(index), self.weight[index], held)
 
 
 # Value, low and high, [num_points] each; NaN where a method has no interval.
 Bounded: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]"
 Predictions: TypeAlias = "Mapping[Judged, Bounded]"
-Fit: TypeAlias = "Callable[[Points, Observed, NDArray[np.float64]], CostModel]"
+Fit: TypeAlias = "Callable[[Rows], CostModel]"
 Method: TypeAlias = "Callable[[Rows, Points], Predictions]"
 OnStep: TypeAlias = "Callable[[str, str, int, int], None]"  # method, split, steps done, all steps
 
@@ -77,7 +81,7 @@ def model_method(fit: Fit) -> Method:
     """Return moeprof's model as a method: fit to rows, then predict points with intervals."""
 
     def predict(rows: Rows, asked: Points) -> Predictions:
-        model = fit(rows.points, rows.observed, rows.weight)
+        model = fit(rows)
         found = {
             Judged.LATENCY: model.seconds(asked),
             Judged.POWER: model.average_watts(asked),

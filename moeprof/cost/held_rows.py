@@ -75,7 +75,7 @@ def guessed_held_rows(points: Points) -> HeldRows:
     order = np.argsort(celsius)
     blocks = np.zeros(len(points), dtype=np.int64)
     code, start, before = 0, -np.inf, -np.inf
-    for row in order.tolist():
+    for row in order[: np.isfinite(celsius).sum()].tolist():  # NaN comes last
         here = celsius[row]
         if here - before > _GAP_CELSIUS or here - start > _WIDEST_CELSIUS:
             code, start = code + 1, here

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,95 +17,90 @@ if TYPE_CHECKING:
     from moeprof.cost.points import Points
 
 _NUM_PROBES: Final = 96
-_MOST_ROWS: Final = 4096.0
-_MOST_ACTIVE: Final = 256.0
+_PROBED_ACTIVE: Final = (0.05, 256.0)
+_PROBED_ROWS_PER_ACTIVE: Final = (1.0, 256.0)
 _TOLERANCE: Final = 1e-8  # of a term's largest value at the probes
 _HEIGHTS: Final = np.array(TILE_ROWS, dtype=np.float64)
-_NUM_FEATURES: Final = 8 + 2 * len(TILE_ROWS)
+_LITTLE: Final = 0.05  # what `watt_contexts` adds to counts before it takes their logarithm
+_LEAST: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RowFeatures:
-    """Features of occupancies, [num_gpus, num_cases, num_features], and two of their counts.
+def features(occupancy: Occupancy) -> NDArray[np.float64]:
+    """Return what terms are linear in, [num_points, num_features].
 
-    The features are 1, active experts A, rows R, rows of the fullest M, the roots of A, R, M and
-    R * A, then for each of `TILE_ROWS` the sum of tiles and the tiles of the fullest.
+    That is 1, active experts A, rows R, rows of the fullest M, the roots of A, R, M and R * A, then
+    for each of `TILE_ROWS` the sum of tiles and the tiles of the fullest.
     """
+    active, rows, fullest = occupancy.num_active, occupancy.num_rows, occupancy.max_rows
+    counts = np.stack([active, rows, fullest, rows * active], axis=1)
+    return np.concatenate(
+        [
+            np.ones((len(rows), 1)),
+            counts[:, :3],
+            np.sqrt(counts),
+            occupancy.tiles,
+            np.ceil(fullest[:, None] / _HEIGHTS),
+        ],
+        axis=1,
+    )
 
-    values: NDArray[np.float64]
-    num_active: NDArray[np.float64]
-    num_rows: NDArray[np.float64]
 
-
-def features_of(rows_per_expert: NDArray[np.int64]) -> RowFeatures:
-    """Return the features of the rows as they are, and with one more on each expert.
-
-    `rows_per_expert` is [num_gpus, num_experts]; case 0 is the rows as they are, case e + 1 those
-    with one more row on expert e.
-    """
-    now = rows_per_expert.astype(np.float64)
-    num_gpus, num_experts = now.shape
-    shape = (num_gpus, num_experts + 1)
-    active, rows, fullest = np.empty(shape), np.empty(shape), np.empty(shape)
-    active[:, 0], rows[:, 0] = (now > 0).sum(axis=1), now.sum(axis=1)
-    fullest[:, 0] = now.max(axis=1, initial=0.0)
-    active[:, 1:] = active[:, :1] + (now == 0)
-    rows[:, 1:] = rows[:, :1] + 1
-    np.maximum(fullest[:, :1], now + 1, out=fullest[:, 1:])
-    tiles = np.empty((*shape, len(TILE_ROWS)))
-    for place, height in enumerate(TILE_ROWS):
-        tiles[:, 0, place] = (-(-rows_per_expert // height)).sum(axis=1)
-        tiles[:, 1:, place] = tiles[:, :1, place] + (rows_per_expert % height == 0)
-    return RowFeatures(_values(active, rows, fullest, tiles), active, rows)
+def log_features(occupancy: Occupancy) -> NDArray[np.float64]:
+    """Return what the numbers of `watt_contexts` are linear in, [num_points, num_features]."""
+    counts = np.stack([occupancy.num_active, occupancy.num_rows, occupancy.max_rows], axis=1)
+    positive = np.concatenate([counts, occupancy.tiles], axis=1)
+    return np.concatenate(
+        [
+            np.ones((len(counts), 1)),
+            np.log(np.maximum(positive, _LEAST)),
+            np.log(counts + _LITTLE),
+        ],
+        axis=1,
+    )
 
 
 def linear_terms(
-    points: Points, terms: Callable[[Points], NDArray[np.float64]]
+    points: Points,
+    terms: Callable[[Points], NDArray[np.float64]],
+    of: Callable[[Occupancy], NDArray[np.float64]] = features,
 ) -> NDArray[np.float64]:
     """Return [num_points, num_features, num_terms]: each point's terms as weights of features.
 
     The terms of each point are asked at many occupancies, and what they depend on is solved for.
     """
-    draw = np.random.default_rng(0)
-    active = np.rint(draw.uniform(1, _MOST_ACTIVE, _NUM_PROBES))
-    rows = np.rint(active * np.exp2(draw.uniform(0, np.log2(_MOST_ROWS / 16), _NUM_PROBES)))
-    fullest = np.rint(draw.uniform(rows / active, rows))
-    tiles = active[:, None] + np.rint(
-        draw.uniform(0, 1, (_NUM_PROBES, 1)) * rows[:, None] / _HEIGHTS
-    )
+    probes = _probes()
     num_points = len(points)
-    each = np.repeat(np.arange(num_points), _NUM_PROBES)
     again = np.tile(np.arange(_NUM_PROBES), num_points)
     asked = replace(
-        points.take(each),
-        occupancy=Occupancy(active[again], rows[again], fullest[again], tiles[again]),
+        points.take(np.repeat(np.arange(num_points), _NUM_PROBES)),
+        occupancy=Occupancy(
+            probes.num_active[again],
+            probes.num_rows[again],
+            probes.max_rows[again],
+            probes.tiles[again],
+        ),
     )
-    asked_terms = terms(asked).reshape(num_points, _NUM_PROBES, -1)
-    features = _values(active, rows, fullest, tiles)
-    scale = np.abs(features).max(axis=0)
-    wanted = asked_terms.transpose(1, 0, 2).reshape(_NUM_PROBES, -1)
+    answers = terms(asked).reshape(num_points, _NUM_PROBES, -1)
+    values = of(probes)
+    scale = np.abs(values).max(axis=0)
+    wanted = answers.transpose(1, 0, 2).reshape(_NUM_PROBES, -1)
     size = np.maximum(np.abs(wanted).max(axis=0), np.finfo(np.float64).tiny)
-    weights, *_ = np.linalg.lstsq(features / scale, wanted / size, rcond=None)
-    missed = np.abs(features / scale @ weights - wanted / size).max()
+    weights, *_ = np.linalg.lstsq(values / scale, wanted / size, rcond=None)
+    missed = np.abs(values / scale @ weights - wanted / size).max()
     assert missed <= _TOLERANCE, f"a term needs a feature that is not here: off by {missed:.1e}"
     weights = weights / scale[:, None] * size
-    found = weights.reshape(_NUM_FEATURES, num_points, -1).transpose(1, 0, 2)
+    found = weights.reshape(len(scale), num_points, -1).transpose(1, 0, 2)
     return np.ascontiguousarray(found)
 
 
-def _values(
-    active: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    fullest: NDArray[np.float64],
-    tiles: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the features of counts of any shape, on a last axis of their own."""
-    values = np.empty((*active.shape, _NUM_FEATURES))
-    values[..., 0] = 1.0
-    for place, counts in enumerate((active, rows, fullest), start=1):
-        values[..., place] = counts
-    for place, counts in enumerate((active, rows, fullest, rows * active), start=4):
-        np.sqrt(counts, out=values[..., place])
-    values[..., 8 : 8 + len(TILE_ROWS)] = tiles
-    np.ceil(fullest[..., None] / _HEIGHTS, out=values[..., 8 + len(TILE_ROWS) :])
-    return values
+def _probes() -> Occupancy:
+    draw = np.random.default_rng(0)
+
+    def log_uniform(low: float, high: float) -> NDArray[np.float64]:
+        return np.exp(draw.uniform(np.log(low), np.log(high), _NUM_PROBES))
+
+    active = log_uniform(*_PROBED_ACTIVE)
+    rows = active * log_uniform(*_PROBED_ROWS_PER_ACTIVE)
+    fullest = draw.uniform(rows / np.maximum(active, 1), rows)
+    tiles = active[:, None] + draw.uniform(0, 1, (_NUM_PROBES, len(_HEIGHTS))) * rows[:, None]
+    return Occupancy(active, rows, fullest, tiles)

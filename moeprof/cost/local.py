@@ -43,12 +43,21 @@ class Curves:
     octaves: NDArray[np.float64]
     values: NDArray[np.float64]
 
-    def find(self, points: Points, contexts: Contexts) -> NDArray[np.int64]:
-        """Return each point's curve, [num_points]: its own, its context's, or -1."""
+    def find(
+        self, points: Points, contexts: Contexts, *, borrow: bool = False
+    ) -> NDArray[np.int64]:
+        """Return each point's curve, [num_points]: its own, its context's, or -1.
+
+        With `borrow`, a context without curves takes those of the same on another GPU.
+        """
         place = {key: c for c, key in enumerate(zip(self.contexts, self.patterns, strict=True))}
+        if borrow:
+            for (key, pattern), curve in list(place.items()):
+                place.setdefault(((key[0], *key[2:]), pattern), curve)
         pattern = points.routing_pattern
         table = np.full((len(contexts), len(pattern.names)), -1, dtype=np.int64)
-        for row, key in enumerate(contexts.keys()):
+        for row, own in enumerate(contexts.keys()):
+            key = own if not borrow or (own, ANY_PATTERN) in place else (own[0], *own[2:])
             anyhow = place.get((key, ANY_PATTERN), -1)
             if anyhow >= 0:
                 table[row] = [place.get((key, name), anyhow) for name in pattern.names]

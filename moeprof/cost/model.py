@@ -64,7 +64,7 @@ class CostModel:
         contexts = contexts_of(points)
         reaches = self.latency.reaches(points, contexts)
         value = self._seconds(points, contexts)
-        low, high = self.latency.bounds(points, reaches)
+        low, high = self.latency.bounds(points, contexts, reaches)
         return _prediction(value, low, high, reaches.extrapolating)
 
     def average_watts(self, points: Points) -> Prediction | None:
@@ -74,7 +74,7 @@ class CostModel:
         contexts = contexts_of(points)
         reaches = self.watts.reaches(points, contexts)
         value = self._watts(points, contexts, self._seconds(points, contexts))
-        low, high = self.watts.bounds(points, reaches)
+        low, high = self.watts.bounds(points, contexts, reaches)
         return _prediction(value, low, high, reaches.extrapolating)
 
     def joules(self, points: Points) -> Prediction | None:
@@ -87,6 +87,8 @@ class CostModel:
         value = self._watts(points, contexts, seconds) * seconds
         decode = points.batch_size <= DECODE_TOKENS
         low, high = bounds(self.energy_bands, reaches, decode)
+        spread = np.hypot(self.latency.spread(contexts), self.watts.spread(contexts))
+        low, high = np.where(spread > 0, -spread, low), np.where(spread > 0, spread, high)
         return _prediction(value, low, high, reaches.extrapolating)
 
     def breakdown(self, points: Points) -> Mapping[str, NDArray[np.float64]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.cost.anchors_schema import anchor_sections
 from moeprof.cost.contexts import FLAGS, NUMBERS
 from moeprof.cost.intervals import Band
 from moeprof.cost.local import Curves
@@ -112,6 +113,7 @@ def _part(part: PartModel, terms: Sequence[Term], numbers: Sequence[str]) -> dic
         ],
         "measured": _measured(part.curves, part.seen),
         "bands": _bands(part.bands),
+        "anchors": anchor_sections(part.anchors),
     }
 
 
@@ -186,6 +188,7 @@ def _part_model(section: PartSection, terms: Sequence[Term]) -> PartModel:
             },
         ),
         bands=_bands_of(section.bands),
+        anchors=tuple(each.anchors() for each in section.anchors),
     )
 
 

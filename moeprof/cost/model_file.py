@@ -124,8 +124,8 @@ def _sentence(detail: ErrorDetails) -> str:
         case "value_error":
             return f"{where}{detail['ctx']['error']}"
         case _:
-            message = detail["msg"].removeprefix("Input ").removeprefix("should ")
-            return f"{where}must {message}, got {_shown(detail['input'])}"
+            _, _, right = detail["msg"].rpartition(" should ")
+            return f"{where}must {right}, got {_shown(detail['input'])}"
 
 
 def _shown(found: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, StrictInt, model_validator
 
+from moeprof.cost.anchors_schema import AnchorsSection
 from moeprof.cost.contexts import FLAGS, NUM_SHAPE_SIZES, NUMBERS, SIZES
 from moeprof.cost.reach import Reach
 from moeprof.cost.terms import TERMS
@@ -234,6 +235,7 @@ class PartSection(Strict):
     network: Annotated[list[LayerSection], Field(min_length=1, max_length=8)]
     measured: CurvesSection
     bands: Bands
+    anchors: Annotated[list[AnchorsSection], Field(max_length=1000)]
 
     @model_validator(mode="after")
     def _fitting(self) -> PartSection:

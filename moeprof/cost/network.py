@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from moeprof.cost.labels import Labels
 
 LOWEST, HIGHEST = -12.0, 6.0  # of a coefficient's logarithm: from 6e-6 to 400 times its prior unit
-_FARTHEST: Final = 3.0  # standard deviations: beyond, a size counts as that of the border
+_FARTHEST: Final = 2.0  # standard deviations: beyond, a size counts as that of the border
 _FLAG_SCALE: Final = 1.0
 # A kernel's own input is held small, so that what kernels of one family share is learnt first.
 _NAME_SCALE: Final = 0.25

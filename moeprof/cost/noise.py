@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moeprof.cost.held_out import Rows, Steps, held_out, model_method
+from moeprof.cost.held_out import Steps, held_out, model_method
 from moeprof.cost.holdout import splits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from moeprof.cost.held_out import Fit, Judged, OnStep
+    from moeprof.cost.held_out import Fit, Judged, OnStep, Rows
     from moeprof.cost.holdout import Holdout
     from moeprof.cost.points import Observed
     from moeprof.cost.score import Score
@@ -57,7 +57,7 @@ def noise_study(
     steps = Steps(on_step, len(levels) * len(parts))
     found = []
     for level in levels:
-        noisy = Rows(rows.points, with_noise(rows.observed, level, seed), rows.weight)
+        noisy = replace(rows, observed=with_noise(rows.observed, level, seed))
         begin = partial(steps.begin, f"noise {level:g}")
         predicted = held_out(model_method(fit), noisy, parts, begin)
         found.append(NoiseLevel(level, predicted.scores(rows), predicted.scores(noisy)))

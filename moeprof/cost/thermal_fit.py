@@ -69,7 +69,7 @@ def fit_thermal(points: Points, observed: Observed, held: HeldRows | None = None
     """Return what temperature does; None: no work was seen at temperatures 5 C apart.
 
     Only differences between rows of identical work count. Without `held`, blocks are guessed from
-    the temperatures, and intervals are as wide as so few blocks make them.
+    the die temperatures, and what drifts with time cannot be told from them.
     """
     blocks = guessed_held_rows(points) if held is None else held
     found = [

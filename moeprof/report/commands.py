@@ -14,6 +14,7 @@ from moeprof.errors import DatasetError, ExitCode, StoppedAtOnce
 from moeprof.kernel.capabilities import capabilities as kernel_capabilities
 from moeprof.recipe.load import find_recipe, load_recipe
 from moeprof.report import human
+from moeprof.report.adaptive import chosen_document, chosen_lines
 from moeprof.report.consoles import console_on, print_json
 from moeprof.report.doctor import doctor_table
 from moeprof.report.effects import effect_documents, effect_lines
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import Console
 
+    from moeprof.report.adaptive import Adaptive
     from moeprof.sweep.events import SweepEnded
 
 _NUM_ROWS_SHOWN = 60
@@ -88,9 +90,16 @@ def show_plan(recipe: str, *, seed: int | None, as_json: bool) -> ExitCode:
 
 
 def show_sweep(
-    recipe: str, *, out: Path, selector: str, seed: int | None, as_json: bool
+    recipe: str,
+    *,
+    out: Path,
+    selector: str,
+    seed: int | None,
+    adaptive: Adaptive | None = None,
+    as_json: bool,
 ) -> ExitCode:
     """Run a sweep under the eyes of a terminal or a log, and print what it came to."""
+    chooser = None if adaptive is None else adaptive.chooser()
     loaded = load_recipe(find_recipe(recipe), seed=seed)
     errors = console_on(sys.stderr)
     observer = LivePanel(errors) if errors.is_terminal and not as_json else PlainLines(errors)
@@ -99,7 +108,12 @@ def show_sweep(
             device = open_device(selector, seed=loaded.recipe.seed)
             try:
                 ended = run_sweep(
-                    loaded, device, out, observer=observer, stop_requested=stop_requested
+                    loaded,
+                    device,
+                    out,
+                    observer=observer,
+                    stop_requested=stop_requested,
+                    chooser=chooser,
                 )
             finally:
                 device.close()
@@ -110,11 +124,21 @@ def show_sweep(
         ) from order
     effects = temperature_effects(read_measurements(out, run_id=ended.run_id))
     if as_json:
-        print_json({**_sweep_document(ended), "temperature_effects": effect_documents(effects)})
+        print_json(
+            {
+                **_sweep_document(ended),
+                "temperature_effects": effect_documents(effects),
+                "adaptive": chosen_document(chooser),
+            }
+        )
     else:
         console = console_on(sys.stdout)
         _print_tables(console, out, run_id=ended.run_id, every_row=False)
-        for line in summary_lines(ended, recipe=recipe, selector=selector, seed=seed):
+        for line in chosen_lines(chooser):
+            console.print(line, soft_wrap=True)
+        options = () if adaptive is None else adaptive.options
+        lines = summary_lines(ended, recipe=recipe, selector=selector, seed=seed, options=options)
+        for line in lines:
             console.print(line, soft_wrap=True)
         for line in effect_lines(effects):
             console.print(line, soft_wrap=True)

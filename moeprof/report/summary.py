@@ -9,15 +9,23 @@ from moeprof.record import Status
 from moeprof.report import human
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from moeprof.sweep.events import SweepEnded
 
 
 def summary_lines(
-    ended: SweepEnded, *, recipe: str, selector: str, seed: int | None
+    ended: SweepEnded,
+    *,
+    recipe: str,
+    selector: str,
+    seed: int | None,
+    options: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield counts, statuses, drift, overhead and the next command."""
+    """Yield counts, statuses, drift, overhead and the next command.
+
+    `options` are what else was on the command line, for the command that goes on.
+    """
     counts = f"{ended.num_measured} points measured"
     if ended.num_skipped:
         counts += f", {ended.num_skipped} done before"
@@ -48,6 +56,7 @@ def summary_lines(
         words = ["moeprof", "sweep", recipe, "--out", str(ended.out), "--device", selector]
         if seed is not None:
             words += ["--seed", str(seed)]
+        words += options
         yield f"to go on from here: {shlex.join(words)}"
     else:
         yield f"next: {shlex.join(['moeprof', 'report', str(ended.out)])}"

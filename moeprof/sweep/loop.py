@@ -47,13 +47,17 @@ class Loop:
         )
         self._pace = Pace(sum(1 for block in plan.blocks for _ in self._to_do(block)))
 
-    def measure_all(self) -> None:
+    def measure_all(self, wanted: frozenset[int] | None = None) -> None:
         """Measure every entry that is left, in the plan's order.
+
+        `wanted` are the order indices to measure (None: all of them).
 
         Raises Interrupted or DeviceLost, with all that was finished written.
         """
         for block in self._plan.blocks:
             for entry in self._to_do(block):
+                if wanted is not None and entry.order_index not in wanted:
+                    continue
                 start = self._bench.device.now()
                 for group in self._groups(entry):
                     if not set(group.ranks) <= self._ranks_done(entry):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from moeprof.kernel.protocol import Kernel
     from moeprof.recipe.load import LoadedRecipe
     from moeprof.sweep.case import Case
+    from moeprof.sweep.chosen import Chooser
     from moeprof.sweep.events import Observer
 
 
@@ -42,8 +43,11 @@ def run_sweep(
     *,
     observer: Observer,
     stop_requested: Callable[[], bool] = _never,
+    chooser: Chooser | None = None,
 ) -> SweepEnded:
     """Measure every point of a recipe that the dataset at `out` does not hold yet.
+
+    With a `chooser`, only those that it chooses, round by round.
 
     Returns even where the device was lost or the user asked to stop: the end says so, and what
     was finished is written.
@@ -80,7 +84,12 @@ def run_sweep(
         interrupted = False
         try:
             _annotate(writer, bench)
-            loop.measure_all()
+            if chooser is None:
+                loop.measure_all()
+            else:
+                chooser.begin(plan, device.identity, loaded.recipe.seed)
+                while wanted := chooser.next_round(read_measurements(out, run_id=record.run_id)):
+                    loop.measure_all(wanted)
         except Interrupted:
             interrupted = True
         except DeviceLost as error:

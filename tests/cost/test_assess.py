@@ -16,16 +16,14 @@ from moeprof.cost.provenance import not_identified
 from moeprof.errors import FitError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from moeprof.cost.model import CostModel
     from moeprof.cost.points import Points
 
 QUICK = FitSettings(num_steps=20, num_rehearsal_steps=5)
 
 
-def quick_fit(points: Points, observed: Observed, weight: NDArray[np.float64]) -> CostModel:
-    return fit_cost(points, observed, weight, QUICK)
+def quick_fit(rows: Rows) -> CostModel:
+    return fit_cost(rows.points, rows.observed, rows.weight, QUICK)
 
 
 def rows_of(points: Points, *, watts: bool = False) -> Rows:
