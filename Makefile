@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
 
-.PHONY: help install demo test slow check lint types contracts wheel bench trust clean
+.PHONY: help install demo test slow check lint types contracts wheel bench trust models clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,10 @@ bench: install  ## run the benchmarks (not part of the tests: the figures depend
 trust: install  ## audit the method anew (minutes), and put what was achieved into the README
 	-$(BIN)/moeprof selfcheck --out docs/selfcheck
 	$(BIN)/python docs/selfcheck/into_readme.py
+
+models: install  ## fit the models of data/models-fitted anew (minutes), from NVIDIA's measurements
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aic]'
+	$(BIN)/python data/models-fitted/make.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NUM_SHAPE_FOLDS: Final = 3
 _CONTEXT_FRACTION: Final = 0.2
 _ROW_FRACTION: Final = 0.2
-_BEYOND_RATIO: Final = 16.0  # the greatest batch size over the greatest that is left in
+_BEYOND_RATIOS: Final = (8, 64)  # the greatest batch size over the greatest that is left in
 _FEWEST_LEFT: Final = 8
 
 
@@ -59,8 +59,10 @@ def rehearsals(points: Points, contexts: Contexts, seed: int) -> list[LeftOut]:
         LeftOut(f"layers {fold}", (folds == fold)[shape][contexts.index], refit=True)
         for fold in range(int(folds.max()) + 1 if num_shapes > 1 else 0)
     ]
-    beyond = points.batch_size > sizes[-1] / _BEYOND_RATIO
-    found.append(LeftOut("beyond", beyond, refit=True))
+    found += [
+        LeftOut(f"beyond {ratio}", points.batch_size > sizes[-1] / ratio, refit=True)
+        for ratio in _BEYOND_RATIOS
+    ]
     return [each for each in found if each.test.any() and (~each.test).sum() >= _FEWEST_LEFT]
 
 

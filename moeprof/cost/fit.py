@@ -53,11 +53,14 @@ def fit_cost(
     weight: NDArray[np.float64] | None = None,
     settings: FitSettings | None = None,
     held: HeldRows | None = None,
+    *,
+    watt_weight: NDArray[np.float64] | None = None,
 ) -> CostModel:
     """Return the cost model of observed points.
 
     Every point needs a latency above 0; power is fitted where enough points have it. `weight`,
-    [num_points], is 1, or less where a row is doubted. `held` says which rows were measured
+    [num_points], is 1, or less where a row's latency is doubted, and `watt_weight` the same of its
+    power; without it, `weight` counts for both. `held` says which rows were measured
     together (see `held_rows_of_table`), for the intervals of what temperature does.
 
     Raises:
@@ -73,7 +76,7 @@ def fit_cost(
     seconds = Problem(
         points, contexts, TERMS, term_seconds(points), observed.latency_seconds, trust
     )
-    watts = _watt_problem(points, observed, trust)
+    watts = _watt_problem(points, observed, trust if watt_weight is None else watt_weight)
     latency = fit_part(seconds, num_steps=chosen.num_steps, seed=chosen.seed)
     power = (
         None if watts is None else fit_part(watts[1], num_steps=chosen.num_steps, seed=chosen.seed)

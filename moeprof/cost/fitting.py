@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from moeprof.cost.adapt import adapt
 from moeprof.cost.assess import OWN_NAME, Peers, assess, default_holdout
 from moeprof.cost.fit import FitSettings, fit_cost
 from moeprof.cost.gathered import gather
 from moeprof.cost.held_out import Rows, scores_document
 from moeprof.cost.held_rows import held_rows_of_table
+from moeprof.cost.holdout import Holdout
 from moeprof.cost.noise import noise_study
 from moeprof.cost.provenance import not_identified
 from moeprof.cost.suspect import fit_weights, suspects
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from moeprof.cost.assess import Assessment
     from moeprof.cost.gathered import Gathered
-    from moeprof.cost.holdout import Holdout
     from moeprof.cost.model import CostModel
     from moeprof.cost.noise import NoiseLevel
     from moeprof.cost.provenance import Provenance
@@ -36,7 +37,8 @@ class FitRequest:
     """What to fit and how to judge it.
 
     `sources` names the kinds of rows to take where there are several. `holdout` None: the hardest
-    that the rows allow. `noise_fractions` are the levels of a noise study; none: no study.
+    that the rows allow. `base` is a fitted model to adapt to the rows; None: a new fit.
+    `noise_fractions` are the levels of a noise study; none: no study.
     """
 
     folders: tuple[Path, ...]
@@ -45,6 +47,7 @@ class FitRequest:
     seed: int = 0
     peers: Peers = Peers.ALL
     noise_fractions: tuple[float, ...] = ()
+    base: CostModel | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,18 +87,30 @@ def fit_datasets(
     chosen = replace(settings or FitSettings(), seed=request.seed)
 
     def fit(rows: Rows) -> CostModel:
-        return fit_cost(rows.points, rows.observed, rows.weight, chosen, rows.held)
+        if request.base is not None:
+            return adapt(request.base, rows.points, rows.observed)
+        return fit_cost(
+            rows.points,
+            rows.observed,
+            rows.weight,
+            chosen,
+            rows.held,
+            watt_weight=rows.watt_weight,
+        )
 
     doubted = suspects(gathered.points, gathered.observed)
     weight = fit_weights(doubted, len(gathered.points), "latency_seconds")
     held = held_rows_of_table(gathered.table)
-    rows = Rows(gathered.points, gathered.observed, weight, held)
+    watt_weight = fit_weights(doubted, len(gathered.points), "average_watts")
+    rows = Rows(gathered.points, gathered.observed, weight, held, watt_weight)
     # First of all, as it refuses what is too little before anything is judged.
     on_progress(OWN_NAME, "all rows", 0, 1)
     begun_seconds = clock()
     model = fit(rows)
     fit_seconds = clock() - begun_seconds
-    holdout = request.holdout or default_holdout(rows.points)
+    holdout = request.holdout or (
+        default_holdout(rows.points) if request.base is None else Holdout.RANDOM
+    )
     assessment = assess(
         rows, fit, holdout=holdout, seed=request.seed, peers=request.peers, on_step=on_progress
     )

@@ -37,7 +37,8 @@ class Judged(StrEnum):
 class Rows:
     """Points, what they cost, and how far each is trusted, all [num_points].
 
-    `weight` is 1, or less where a row is doubted (see `suspect.fit_weights`). `held` says which
+    `weight` is 1, or less where a row's latency is doubted (see `suspect.fit_weights`), and
+    `watt_weight` the same of its power; None: as its latency. `held` says which
     rows were measured together; None: not known.
     """
 
@@ -45,6 +46,7 @@ class Rows:
     observed: Observed
     weight: NDArray[np.float64]
     held: HeldRows | None = None
+    watt_weight: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -52,7 +54,10 @@ class Rows:
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
         """Return some of the rows, by their indices or by a mask [num_points]."""
         held = None if self.held is None else self.held.take(index)
-        return Rows(self.points.take(index), self.observed.take(index), self.weight[index], held)
+        watts = None if self.watt_weight is None else self.watt_weight[index]
+        return Rows(
+            self.points.take(index), self.observed.take(index), self.weight[index], held, watts
+        )
 
 
 # Value, low and high, [num_points] each; NaN where a method has no interval.
@@ -96,18 +101,13 @@ def model_method(fit: Fit) -> Method:
     return predict
 
 
-def peer_method(peer: Peer, *, num_rows_max: int | None, seed: int) -> Method:
-    """Return a peer as a method; its energy is the product of its own seconds and watts.
-
-    Of more than `num_rows_max` rows it is fitted to so many, drawn by `seed`.
-    """
+def peer_method(peer: Peer) -> Method:
+    """Return a peer as a method; its energy is the product of its own seconds and watts."""
     from moeprof.cost.peers import Quantity  # noqa: PLC0415 - LightGBM takes a while to load
 
     def fitted(rows: Rows, quantity: Quantity, asked: Points) -> NDArray[np.float64]:
         observed = getattr(rows.observed, quantity.value)
         index = np.flatnonzero(np.isfinite(observed) & (observed > 0))
-        if num_rows_max is not None and len(index) > num_rows_max:
-            index = np.sort(np.random.default_rng(seed).permutation(index)[:num_rows_max])
         return peer.fit(rows.points.take(index), observed[index], quantity).predict(asked)
 
     def predict(rows: Rows, asked: Points) -> Predictions:

@@ -48,14 +48,18 @@ class Errors:
 def bands_of(parts: Sequence[Errors]) -> tuple[Band, ...]:
     """Return the bands that hold 90 % of the errors of each reach, by regime and distance.
 
-    The quantiles are those of split conformal prediction, one for each side, so that a prediction
+    Beyond the measured batch sizes both regimes count alike: the distance tells them apart. The
+    quantiles are those of split conformal prediction, one for each side, so that a prediction
     that is mostly too high has an interval that lies mostly below it. Source: Romano, Patterson
     and Candès, arXiv:1905.03222; Lei et al., arXiv:1604.04173.
     """
     bands: list[Band] = []
     for reach in Reach:
         for decode in (True, False):
-            picked = [(e.reaches.reach == reach) & (e.decode == decode) for e in parts]
+            picked = [
+                (e.reaches.reach == reach) & ((e.decode == decode) | (reach == Reach.BEYOND))
+                for e in parts
+            ]
             error = np.concatenate([e.error[m] for e, m in zip(parts, picked, strict=True)] or [[]])
             far = np.concatenate(
                 [e.reaches.octaves[m] for e, m in zip(parts, picked, strict=True)] or [[]]

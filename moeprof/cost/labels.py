@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
+from moeprof.cost.grouping import ranks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -61,11 +63,13 @@ def labels_of(column: pa.ChunkedArray | None, num_points: int) -> Labels:
 def joined(first: Labels, second: Labels, join: Callable[[str, str], str]) -> Labels:
     """Return the labels made of two others, where `join` makes a name of both their names."""
     pairs = first.codes.astype(np.int64) * len(second.names) + second.codes
-    distinct, which = np.unique(pairs, return_inverse=True)
+    which, num_pairs = ranks(pairs)
+    distinct = np.empty(num_pairs, dtype=np.int64)
+    distinct[which] = pairs
     of_first, of_second = np.divmod(distinct, len(second.names))
     number: dict[str, int] = {}
     codes = [
         number.setdefault(join(first.names[one], second.names[two]), len(number))
         for one, two in zip(of_first.tolist(), of_second.tolist(), strict=True)
     ]
-    return Labels(np.array(codes, dtype=np.int32)[which.ravel()], tuple(number))
+    return Labels(np.array(codes, dtype=np.int32)[which], tuple(number))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moeprof.cost.provenance import Provenance
     from moeprof.cost.thermal import Thermal
 
-_KEPT_BITS = 40  # of a prediction: the rest may differ between two machines' exp and matmul
+_KEPT_BITS = 24  # of a prediction: the rest may differ between two machines and their libraries
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,9 +51,13 @@ class PartModel:
 
     def part_costs(self, contexts: Contexts, terms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums of the terms by part, [num_points, num_parts]."""
-        member = self.parts[:, None] == np.arange(int(self.parts.max()) + 1)
-        found: NDArray[np.float64] = self.costs(contexts, terms) @ member.astype(np.float64)
-        return found
+        log = self.network.log_coefficients(self.encoder.inputs(contexts))
+        coefficients = np.exp(log)
+        found = np.zeros((int(self.parts.max()) + 1, len(terms)))
+        # Term by term, not as one product: a point's sum must not depend on how many are asked.
+        for term, part in enumerate(self.parts.tolist()):
+            found[part] += coefficients[:, term][contexts.index] * terms[:, term]
+        return found.T
 
     def corrections(self, points: Points, contexts: Contexts) -> NDArray[np.float64]:
         """Return the log ratio that curves and anchors add at each point, [num_points].

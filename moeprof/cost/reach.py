@@ -78,7 +78,8 @@ def seen_of(points: Points, contexts: Contexts) -> Seen:
     for kernel, gpu, low, high in rows:
         known = spans.get((kernel, gpu), (low, high))
         spans[kernel, gpu] = (min(low, known[0]), max(high, known[1]))
-    return Seen(frozenset(_shape(key) for key in contexts.keys()), spans)
+    keys = contexts.keys()
+    return Seen(frozenset(_shape(key) for key in keys), spans)
 
 
 def reaches_of(points: Points, contexts: Contexts, seen: Seen, curves: Curves) -> Reaches:

@@ -124,7 +124,8 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
         np.sqrt(fullest) * _SMALL_SECONDS,
         _tuned_rows(occupancy.tiles, tuned) * row_compute,
     ]
-    return np.stack(columns, axis=-1)
+    # Term by term in memory: what reads one term reads neighbours.
+    return np.stack(np.broadcast_arrays(*columns)).T
 
 
 def known_bandwidth(points: Points) -> NDArray[np.float64]:

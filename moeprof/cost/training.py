@@ -19,7 +19,7 @@ _NUM_ROWS: Final = 4096  # of one step
 _LEARNING_RATE: Final = 5e-3
 _WEIGHT_DECAY: Final = 0.03
 _HUBER: Final = 0.03  # log ratio beyond which an error counts linearly: 3 %
-_TOWARDS_PRIOR: Final = 1e-3
+_TOWARDS_PRIOR: Final = 1e-2
 _WARM_UP_FRACTION: Final = 0.1
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1 / 250_000  # of the learning rate
 _DECAY_FIRST, _DECAY_SECOND, _ADAM_FLOOR = 0.9, 0.999, 1e-8
@@ -139,7 +139,7 @@ def _gradients(
 
 
 def _silu(values: Array) -> tuple[Array, Array]:
-    gate = np.float32(1) / (1 + np.exp(-np.clip(values, -60, 60)))
+    gate: Array = np.asarray(1 / (1 + np.exp(-np.clip(values, -60, 60))), dtype=np.float32)
     slope: Array = gate * (1 + values * (1 - gate))
     return values * gate, slope
 

@@ -51,7 +51,8 @@ def blocks_of_rows(points: Points) -> NDArray[np.bool_]:
     follows rows below that bound and active experts above it.
     """
     few = points.batch_size * points.top_k * _NAIVE_FACTOR <= points.num_experts
-    return _ours(points) & few & (points.ep_size == 1)
+    found: NDArray[np.bool_] = _ours(points) & few & (points.ep_size == 1)
+    return found
 
 
 def _ours(points: Points) -> NDArray[np.bool_]:

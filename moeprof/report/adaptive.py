@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from moeprof.sweep.chosen import Chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
@@ -55,9 +57,8 @@ def adaptive_of(model: Path | None, error: float, *, adaptive: bool) -> Adaptive
     return None if model is None else Adaptive(model, error)
 
 
-def chosen_lines(chooser: Chooser | None) -> Iterator[str]:
+def chosen_lines(chosen: Chosen | None) -> Iterator[str]:
     """Yield how many points had to be measured, and how sure the model is now."""
-    chosen = None if chooser is None else chooser.chosen
     if chosen is None:
         return
     found = human.percent(chosen.half_width_fraction, digits=1)
@@ -70,7 +71,6 @@ def chosen_lines(chooser: Chooser | None) -> Iterator[str]:
         yield "there is nothing left to measure: add batch sizes or time to the recipe"
 
 
-def chosen_document(chooser: Chooser | None) -> dict[str, Any] | None:
-    """Return the same for a JSON document; None: every point was to be measured."""
-    chosen = None if chooser is None else chooser.chosen
+def chosen_document(chosen: Chosen | None) -> dict[str, Any] | None:
+    """Return the same for a JSON document; None: there was nothing to choose, or no end to it."""
     return None if chosen is None else {**asdict(chosen), "reached": chosen.reached}

@@ -123,18 +123,20 @@ def show_sweep(
             hint="Nothing that was finished is lost: the same command goes on from here.",
         ) from order
     effects = temperature_effects(read_measurements(out, run_id=ended.run_id))
+    # A round that was cut short has not been looked at yet.
+    chosen = None if chooser is None or ended.exit_code else chooser.chosen
     if as_json:
         print_json(
             {
                 **_sweep_document(ended),
                 "temperature_effects": effect_documents(effects),
-                "adaptive": chosen_document(chooser),
+                "adaptive": chosen_document(chosen),
             }
         )
     else:
         console = console_on(sys.stdout)
         _print_tables(console, out, run_id=ended.run_id, every_row=False)
-        for line in chosen_lines(chooser):
+        for line in chosen_lines(chosen):
             console.print(line, soft_wrap=True)
         options = () if adaptive is None else adaptive.options
         lines = summary_lines(ended, recipe=recipe, selector=selector, seed=seed, options=options)

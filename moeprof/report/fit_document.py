@@ -34,7 +34,6 @@ def fit_document(fitted: FittedCost, out: Path) -> dict[str, Any]:
         "num_splits": assessment.num_splits,
         "methods": {name: scores_document(each) for name, each in assessment.methods.items()},
         "methods_failed": dict(assessment.failed),
-        "methods_num_rows_max": dict(assessment.num_rows_max),
         "flagged_rows": len({each.row for each in fitted.suspects}),
         "suspects": suspect_documents(fitted.gathered.table, fitted.suspects),
         "fit_seconds": fitted.fit_seconds,

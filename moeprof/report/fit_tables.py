@@ -89,8 +89,6 @@ def fit_lines(fitted: FittedCost) -> Iterator[str]:
         yield "not judged: --holdout none"
     for name, why in assessment.failed.items():
         yield f"{name}: not judged: {why}"
-    for name, number in assessment.num_rows_max.items():
-        yield f"{name}: fitted to {number:,} rows of a split, drawn at random, as it is slow"
     if provenance.not_identified:
         yield f"not identified: {', '.join(provenance.not_identified)}"
 

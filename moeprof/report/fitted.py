@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from moeprof.cost.assess import Peers
 from moeprof.cost.fitting import FitRequest, fit_datasets
 from moeprof.cost.holdout import Holdout
-from moeprof.cost.model_file import save_model
+from moeprof.cost.model_file import load_model, save_model
 from moeprof.errors import ExitCode, StoppedAtOnce, UsageError
 from moeprof.report.consoles import console_on, print_json
 from moeprof.report.fit_document import fit_document
@@ -32,15 +32,20 @@ def fit_request(
     folders: Sequence[Path],
     *,
     holdout: str | None,
-    peers: str,
+    peers: str | None,
     noise: str | None,
     sources: Sequence[str],
     seed: int,
+    base: Path | None = None,
 ) -> FitRequest:
     """Return what is asked for, from the command line's words.
 
+    `base` is the file of a model to adapt. A few dozen points judge no peer: without a word, they
+    are left out there.
+
     Raises:
         UsageError: a word means nothing; the message has the words that would.
+        ModelFileError: `base` is not a model.
 
     """
     return FitRequest(
@@ -48,8 +53,9 @@ def fit_request(
         sources=tuple(sources),
         holdout=None if holdout is None else _choice(Holdout, holdout, "--holdout"),
         seed=seed,
-        peers=_choice(Peers, peers, "--peers"),
+        peers=_choice(Peers, peers or ("all" if base is None else "none"), "--peers"),
         noise_fractions=() if noise is None else _levels(noise),
+        base=None if base is None else load_model(base),
     )
 
 

@@ -30,8 +30,10 @@ def summary_lines(
     if ended.num_skipped:
         counts += f", {ended.num_skipped} done before"
     remaining = ended.num_points - ended.num_measured - ended.num_skipped
+    stopped = ended.interrupted or ended.lost is not None
     if remaining:
-        counts += f", {remaining} to go"
+        # A sweep that chooses its points ends by itself before all are measured.
+        counts += f", {remaining} {'not needed' if options and not stopped else 'to go'}"
     statuses = ", ".join(f"{number} {status}" for status, number in ended.statuses.items())
     yield f"{counts} ({statuses or 'none'}) in {human.duration(ended.wall_seconds)}"
     if ended.statuses.get(Status.IMPRECISE, 0) * 2 > sum(ended.statuses.values()):
@@ -52,7 +54,7 @@ def summary_lines(
         yield f"the sweep's own overhead: {overhead} of its time ({spent})"
     if ended.lost is not None:
         yield f"stopped: {ended.lost}"
-    if ended.interrupted or ended.lost is not None:
+    if stopped:
         words = ["moeprof", "sweep", recipe, "--out", str(ended.out), "--device", selector]
         if seed is not None:
             words += ["--seed", str(seed)]

@@ -66,8 +66,8 @@ def suspect_lines(table: pa.Table, found: Sequence[Suspect]) -> Iterator[str]:
     """Return how many rows are in doubt for each reason, with the gravest of each."""
     num_rows = len({each.row for each in found})
     yield f"rows in doubt: {num_rows:,} of {table.num_rows:,}; none was left out"
-    if any(each.reason.quantity == "latency_seconds" for each in found):
-        yield "  those whose latency is in doubt count for less in the fit"
+    if found:
+        yield "  they count for less in the fit of what is in doubt, latency or power"
     for reason, number in Counter(each.reason for each in found).most_common():
         yield f"  {number:,} x {reason.value}"
         worst = _gravest([each for each in found if each.reason is reason])[:_NUM_EXAMPLES]
