@@ -72,6 +72,8 @@ class Curves:
 
         Both are [num_points], in doublings of the batch size; inf where there is no curve.
         """
+        if not len(self.octaves):
+            return np.full(len(curve), np.inf), np.full(len(curve), np.inf)
         left, right, known = self._around(curve, octaves)
         near = np.minimum(
             np.abs(octaves - self.octaves[left]), np.abs(octaves - self.octaves[right])

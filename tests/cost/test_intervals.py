@@ -24,9 +24,9 @@ def at(bands: tuple, reach: Reach, *octaves: float, decode: bool = True) -> tupl
 @pytest.mark.parametrize("reach", list(Reach))
 def test_a_band_holds_90_percent_of_new_errors_of_its_kind(reach: Reach) -> None:
     draw = np.random.default_rng(int(reach))
-    bands = bands_of([errors(reach, draw.normal(0, 0.1, 2000))])
+    bands = bands_of([errors(reach, draw.normal(0, 0.1, 5000))])
 
-    new = draw.normal(0, 0.1, 4000)
+    new = draw.normal(0, 0.1, 20_000)
     low, high = at(bands, reach)
 
     assert 0.88 < np.mean((new >= low) & (new <= high)) < 0.92

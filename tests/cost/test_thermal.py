@@ -237,7 +237,7 @@ def test_held_out_seconds_and_joules_are_predicted_over_temperature_clock_and_ba
     kind: str, name: str
 ) -> None:
     time_errors, energy_errors = [], []
-    for seed in range(2):
+    for seed in range(4):
         rows = scene(kind, name, seed)
         test = np.random.default_rng(seed).random(len(rows.points)) < 0.2
         known, asked = rows.take(~test), rows.take(test)
@@ -245,7 +245,7 @@ def test_held_out_seconds_and_joules_are_predicted_over_temperature_clock_and_ba
         model = fit_cost(
             known.points,
             known.observed,
-            settings=FitSettings(num_steps=150, num_rehearsal_steps=20),
+            settings=FitSettings(num_steps=300, num_rehearsal_steps=20),
             held=known.held,
         )
 
