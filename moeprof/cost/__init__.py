@@ -1,1 +1,1 @@
-"""What a step ought to cost: the roofline now, the fitted model built on it next."""
+"""What decode steps cost: points, the fitted model of seconds and joules, and its judges."""

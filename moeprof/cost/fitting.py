@@ -122,21 +122,33 @@ def fit_datasets(
         seed=request.seed,
         on_step=on_progress,
     )
-    model = replace(model, provenance=_provenance(model, gathered, assessment))
+    model = replace(model, provenance=_provenance(model, gathered, assessment, request.base))
     return FittedCost(model, gathered, doubted, assessment, noise, fit_seconds)
 
 
-def _provenance(model: CostModel, gathered: Gathered, assessment: Assessment) -> Provenance:
+def _provenance(
+    model: CostModel, gathered: Gathered, assessment: Assessment, base: CostModel | None
+) -> Provenance:
+    """Return where a model comes from; an adapted one also from what its base was fitted to."""
     own = assessment.methods.get(OWN_NAME)
+    scores: dict[str, object] = (
+        {} if own is None else {"holdout": assessment.holdout.value, **scores_document(own)}
+    )
+    kept = model.provenance
+    if base is not None:
+        return replace(
+            kept,
+            sources=tuple(dict.fromkeys([*kept.sources, *gathered.sources])),
+            datasets=(*kept.datasets, *(f"adapted to {words}" for words in gathered.datasets)),
+            held_out={**kept.held_out, "adapted": scores},
+        )
     absent = not_identified(
         gathered.points, has_thermal=model.thermal is not None, has_watts=model.watts is not None
     )
     return replace(
-        model.provenance,
+        kept,
         sources=gathered.sources,
         datasets=gathered.datasets,
-        not_identified=tuple(dict.fromkeys([*model.provenance.not_identified, *absent])),
-        held_out={}
-        if own is None
-        else {"holdout": assessment.holdout.value, **scores_document(own)},
+        not_identified=tuple(dict.fromkeys([*kept.not_identified, *absent])),
+        held_out=scores,
     )

@@ -128,7 +128,8 @@ def usable(table: pa.Table) -> Usable:
     measured = np.isfinite(latency) & (latency > 0)
     column = table["status"] if "status" in table.column_names else None
     status = labels_of(column, table.num_rows)
-    good = np.array([name in _USED or column is None for name in status.names])[status.codes]
+    used = [name in _USED or column is None for name in status.names]
+    good = np.array(used, dtype=bool)[status.codes]
     left_out = {
         name: int((status.codes == code).sum())
         for code, name in enumerate(status.names)
