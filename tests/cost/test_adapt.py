@@ -117,7 +117,9 @@ def test_power_stays_as_it_was_where_too_few_points_have_it(model: CostModel) ->
     adapted = adapt(model, points, observed_of(slower(model, points), watts))
 
     assert adapted.watts is model.watts
-    assert adapt(replace(model, watts=None), points, observed_of(slower(model, points))).watts is None
+    assert (
+        adapt(replace(model, watts=None), points, observed_of(slower(model, points))).watts is None
+    )
 
 
 @pytest.mark.parametrize(

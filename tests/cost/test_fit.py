@@ -127,9 +127,10 @@ def test_the_same_rows_give_the_same_model_bit_for_bit(measured_table: pa.Table)
     for ask in ("seconds", "joules", "average_watts"):
         first, second = getattr(one, ask)(points), getattr(two, ask)(points)
         for field in fields(first):
-            assert (
-                getattr(first, field.name).tobytes() == getattr(second, field.name).tobytes()
-            ), (ask, field.name)
+            assert getattr(first, field.name).tobytes() == getattr(second, field.name).tobytes(), (
+                ask,
+                field.name,
+            )
 
 
 def test_predictions_do_not_depend_on_the_order_of_the_rows(measured_table: pa.Table) -> None:
@@ -143,13 +144,16 @@ def test_predictions_do_not_depend_on_the_order_of_the_rows(measured_table: pa.T
     np.testing.assert_allclose(two.seconds(asked).value, one.seconds(asked).value, rtol=1e-3)
 
 
-def test_the_unit_of_time_does_not_change_what_is_learnt_of_its_errors() -> None:
-    """A GPU that takes a thousand times as long for all has the same relative errors."""
+def test_a_gpu_ten_times_as_slow_is_fitted_as_well() -> None:
     points = many_points().take(np.arange(0, 504, 4))
     seconds = noisy(points, 0.02)
 
     one, two = (
-        fit_cost(points, observed_of(scale * seconds), settings=FitSettings(200, 20))
+        fit_cost(
+            points,
+            observed_of(scale * seconds),
+            settings=FitSettings(num_steps=200, num_rehearsal_steps=20),
+        )
         for scale in (1.0, 10.0)
     )
 
@@ -199,3 +203,18 @@ def test_where_all_rows_have_one_temperature_none_is_identified(model: CostModel
     assert model.thermal is None
     assert "temperature" in model.provenance.not_identified
     assert model.provenance.num_rows == 72
+
+
+def test_an_energy_interval_knows_that_its_seconds_are_predicted_too() -> None:
+    points = many_points()
+    seconds = noisy(points, 0.1)
+    watts = 300 * np.exp(np.random.default_rng(2).normal(0, 0.01, len(points)))
+    observed = replace(observed_of(seconds), average_watts=watts)
+    out = np.random.default_rng(1).random(len(points)) < 0.3
+
+    settings = FitSettings(num_steps=200, num_rehearsal_steps=60)
+    model = fit_cost(points.take(~out), observed.take(~out), settings=settings)
+
+    asked, joules = model.joules(points.take(out)), (watts * seconds)[out]
+    assert asked is not None
+    assert 0.8 <= np.mean((asked.low <= joules) & (joules <= asked.high)) <= 0.97

@@ -139,9 +139,7 @@ def test_repeats_average_out() -> None:
 def test_a_doubted_row_counts_less_than_its_repeat() -> None:
     points = at((16, 16))
 
-    found = corrections(
-        curves_of(points, np.array([0.0, 1.0]), np.array([1.0, 0.01])), at((16,))
-    )
+    found = corrections(curves_of(points, np.array([0.0, 1.0]), np.array([1.0, 0.01])), at((16,)))
 
     assert abs(found[0]) < 0.05
 

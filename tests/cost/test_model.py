@@ -8,6 +8,7 @@ import pytest
 from cost.tables import row, table
 
 from moeprof.cost.contexts import contexts_of
+from moeprof.cost.model import _KEPT_BITS
 from moeprof.cost.part_model import joined_parts
 from moeprof.cost.points import points_from_table
 from moeprof.cost.terms import Part, term_seconds
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from moeprof.cost.points import Points
 
 
+ROUNDING = 2.0**-_KEPT_BITS  # of one prediction, as a share of it
+
+
 @pytest.fixture
 def points(measured_table: pa.Table) -> Points:
     return points_from_table(measured_table)
@@ -30,7 +34,7 @@ def test_the_parts_of_a_breakdown_join_to_the_seconds(model: CostModel, points: 
 
     parts = np.stack([found[f"{part.name.lower()}_seconds"] for part in Part], axis=1)
     seconds = joined_parts(parts) * found["correction_ratio"]
-    np.testing.assert_allclose(seconds, model.seconds(points).value, rtol=1e-9)
+    np.testing.assert_allclose(seconds, model.seconds(points).value, rtol=ROUNDING)
 
 
 def test_the_shares_of_a_breakdown_add_up_to_the_joules(model: CostModel, points: Points) -> None:
@@ -40,7 +44,7 @@ def test_the_shares_of_a_breakdown_add_up_to_the_joules(model: CostModel, points
 
     assert joules is not None
     assert len(shares) == 5
-    np.testing.assert_allclose(np.sum(shares, axis=0), joules.value, rtol=1e-9)
+    np.testing.assert_allclose(np.sum(shares, axis=0), joules.value, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("limit", [60.0, 250.0, 700.0])
@@ -54,8 +58,8 @@ def test_power_never_lies_above_the_limit_in_force(model: CostModel, limit: floa
 
     assert power is not None
     assert joules is not None
-    assert (power.value <= limit_watts(points) * (1 + 1e-9)).all()
-    assert (joules.value <= limit * model.seconds(points).value * (1 + 1e-9)).all()
+    assert (power.value <= limit_watts(points) * (1 + ROUNDING)).all()
+    assert (joules.value <= limit * model.seconds(points).value * (1 + 2 * ROUNDING)).all()
 
 
 def test_a_model_without_power_says_none_and_still_gives_seconds(
@@ -97,9 +101,9 @@ def test_predictions_keep_no_digits_that_another_machine_might_not_have(
         model.latency.part_costs(contexts_of(points), term_seconds(points))
     ) * np.exp(model.latency.corrections(points, contexts_of(points)))
 
-    np.testing.assert_allclose(asked.value, exact, rtol=2.0**-39)
+    np.testing.assert_allclose(asked.value, exact, rtol=ROUNDING)
     for values in (asked.value, asked.low, asked.high):
-        mantissa = np.frexp(values)[0] * 2.0**40
+        mantissa = np.frexp(values)[0] / ROUNDING
         assert (mantissa == np.rint(mantissa)).all()
 
 

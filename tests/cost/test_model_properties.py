@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moeprof.cost.model import CostModel
     from moeprof.cost.points import Points
 
-ROUNDING = 1e-9
+ROUNDING = 2.0**-22
 KERNELS = ("triton", "flashinfer_cutlass", "marlin", "nobody's own", "unknown")
 GPUS = ("imported:h200-sxm", "h100-sxm", "b200", "cpu", "unknown")
 PATTERNS = ("uniform", "balanced", "strided", "zipf:1.1", "power_law:1.2", "dirichlet:0.5")

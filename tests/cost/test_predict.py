@@ -94,7 +94,7 @@ def test_the_parts_of_a_step_join_to_its_time(model: CostModel, measured_table: 
     ratio = found["predicted_correction_ratio"].to_numpy()
 
     np.testing.assert_allclose(
-        joined * ratio, found["predicted_latency_seconds"].to_numpy(), rtol=1e-9
+        joined * ratio, found["predicted_latency_seconds"].to_numpy(), rtol=2.0**-22
     )
 
 

@@ -67,9 +67,7 @@ def test_gradients_match_finite_differences() -> None:
 
 def test_training_lowers_the_loss() -> None:
     task = random_task()
-    start = [
-        each.astype(np.float64) for each in training._start(task, np.random.default_rng(0))
-    ]
+    start = [each.astype(np.float64) for each in training._start(task, np.random.default_rng(0))]
     found = train(task, num_steps=100, seed=0)
     pairs = zip(found.weights, found.biases, strict=True)
 
