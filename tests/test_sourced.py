@@ -15,7 +15,9 @@ from moeprof.sourced import Kind, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-CATALOGUE = sorted(data_folder().glob("*/*.toml"))
+CATALOGUE = sorted(
+    path for name in ("gpus", "models") for path in data_folder().glob(f"{name}/*.toml")
+)
 REQUIRED = {"name": Kind.TEXT, "block.size": Kind.COUNT}
 OPTIONAL = {"aliases": Kind.TEXTS, "block.rate": Kind.NUMBER}
 VALID = """

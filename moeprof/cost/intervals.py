@@ -21,6 +21,7 @@ DECODE_TOKENS: Final = 256
 _FEWEST: Final = 30  # errors that a quantile of 5 % is taken from
 _BINS: Final = 4  # of the distance, with as many errors each
 _UNKNOWN_LOG: Final = 0.7  # nothing to go by: half to twice
+_LEAST_PER_OCTAVE: Final = 0.2  # beyond: aiconfigurator's tables, 512 to 16,384 tokens
 _WIDEST_LOG: Final = 7.0  # a thousandfold: all that "not known" can mean
 _WIDER_PER_REACH: Final = 1.5  # when a nearer reach must stand in for a farther one
 
@@ -94,6 +95,11 @@ def bounds(
                 scale = scale * np.maximum(reaches.octaves[mine] / upto[-1], 1)
             low[mine] = np.array([band.low for band in found])[which] * scale
             high[mine] = np.array([band.high for band in found])[which] * scale
+    # Where another part of the roofline may take over, rehearsals within what was measured say
+    # too little.
+    beyond = reaches.reach == Reach.BEYOND
+    least = np.where(beyond, np.minimum(_LEAST_PER_OCTAVE * reaches.octaves, _UNKNOWN_LOG), 0.0)
+    low, high = np.minimum(low, -least), np.maximum(high, least)
     return np.clip(low, -_WIDEST_LOG, 0.0), np.clip(high, 0.0, _WIDEST_LOG)
 
 

@@ -71,12 +71,22 @@ def test_a_band_widens_with_the_distance_at_which_errors_grow() -> None:
 
 def test_beyond_the_farthest_that_was_tried_a_band_widens_in_proportion() -> None:
     draw = np.random.default_rng(0)
-    bands = bands_of([errors(Reach.BEYOND, draw.normal(0, 0.1, 200), np.full(200, 3.0))])
+    bands = bands_of([errors(Reach.BEYOND, draw.normal(0, 0.6, 200), np.full(200, 3.0))])
 
     low, high = at(bands, Reach.BEYOND, 3.0, 6.0, 9.0)
 
     np.testing.assert_allclose(high / high[0], [1, 2, 3])
     np.testing.assert_allclose(low / low[0], [1, 2, 3])
+
+
+def test_beyond_what_was_measured_a_good_rehearsal_does_not_make_sure() -> None:
+    draw = np.random.default_rng(0)
+    bands = bands_of([errors(Reach.BEYOND, draw.normal(0, 0.01, 200), np.full(200, 3.0))])
+
+    low, high = at(bands, Reach.BEYOND, 1.0, 2.0, 9.0)
+
+    np.testing.assert_allclose(high, [0.2, 0.4, 0.7])
+    np.testing.assert_allclose(low, [-0.2, -0.4, -0.7])
 
 
 def test_a_reach_that_was_not_tried_takes_the_nearest_widened_once_per_step() -> None:

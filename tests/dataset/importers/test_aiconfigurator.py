@@ -134,10 +134,20 @@ def test_number_formats_are_told_apart_by_weights_and_activations(
 def test_experts_without_a_gate_have_two_projections(tmp_path: Path) -> None:
     shape = {"hidden_size": 2688, "inter_size": 1856, "num_experts": 128, "topk": 6}
 
-    (row,) = imported(tmp_path, moe_row(distribution="balanced", **shape))
+    kernel = "vllm_unquantizedfusedmoe_triton_tritonexperts"
+
+    (row,) = imported(tmp_path, moe_row(distribution="balanced", kernel_source=kernel, **shape))
 
     assert row["num_projections"] == 2
     assert row["flops"] == 2 * 2 * 2688 * 1856 * row["num_rows"]
+
+
+def test_a_kernel_that_knew_no_other_experts_ran_every_shape_with_a_gate(tmp_path: Path) -> None:
+    shape = {"hidden_size": 2688, "inter_size": 1856, "num_experts": 128, "topk": 6}
+
+    (row,) = imported(tmp_path, moe_row(kernel_source="vllm_fused_moe", **shape))
+
+    assert row["num_projections"] == 3
 
 
 @pytest.mark.parametrize(
