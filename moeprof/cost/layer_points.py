@@ -151,9 +151,22 @@ def _chosen(
         left = _matching(left, "--kernel", request.kernel, lambda e: (e.kernel, e.name))
     if request.weight_dtype is not None:
         left = _matching(left, "--weight-dtype", request.weight_dtype, lambda e: (e.weight_dtype,))
+
+    def published(each: _Measured) -> bool:
+        """Whether it is the published format, or that with other scales (fp8, fp8_block)."""
+        return each.weight_dtype.startswith(named.weight_dtype)
+
+    # A kernel that ran this very layer comes before one that only shares its number format.
     best = max(
         left,
-        key=lambda e: (e.weight_dtype == named.weight_dtype, of_layer[e], of_all[e], e.name, e.gpu),
+        key=lambda e: (
+            published(e) and of_layer[e] > 0,
+            published(e),
+            of_layer[e],
+            of_all[e],
+            e.name,
+            e.gpu,
+        ),
     )
     notes = []
     for option, found, known in (
@@ -162,7 +175,7 @@ def _chosen(
     ):
         if len(known) > 1:
             notes.append(f"{option} {found}: the most measured of {len(known)} that would do")
-    if best.weight_dtype != (request.weight_dtype or named.weight_dtype):
+    if request.weight_dtype is None and not published(best):
         notes.append(
             f"{named.name} is published in {named.weight_dtype}; "
             f"this is of {best.weight_dtype}, which the model knows"
