@@ -102,10 +102,6 @@ class Curves:
     def _around(
         self, curve: NDArray[np.int64], octaves: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        known = curve >= 0
-        if not len(self.octaves):
-            nowhere = np.zeros(len(curve), dtype=np.int64)
-            return nowhere, nowhere, known
         which = np.maximum(curve, 0)
         # One search for all curves: they lie one after the other on one axis.
         stride = 128.0  # doublings: no batch size is this large
@@ -113,7 +109,7 @@ class Curves:
         place = np.searchsorted(knots, which * stride + octaves, "right")
         first, last = self.starts[which], self.starts[which + 1] - 1
         left = np.clip(place - 1, first, last)
-        return left, np.clip(place, first, last), known
+        return left, np.clip(place, first, last), curve >= 0
 
     def _medians(self) -> NDArray[np.float64]:
         return group_medians(self._curve_of_knot(), self.values)

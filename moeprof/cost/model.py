@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from moeprof.cost.provenance import Provenance
     from moeprof.cost.thermal import Thermal
 
+_LEAST_FRACTION = 0.01  # of the power limit: below what any card draws that is switched on
 _KEPT_BITS = 24  # of a prediction: the rest may differ between two machines and their libraries
 
 
@@ -130,7 +131,9 @@ class CostModel:
         value = plain * np.exp(self.watts.corrections(points, contexts))
         if self.thermal is not None:
             value = value * self.thermal.watts_ratio(points) + self.thermal.leakage_watts(points)
-        return np.minimum(value, limit_watts(points))
+        limit = limit_watts(points)
+        # Colder than anything measured, less leakage must not become less than no power.
+        return np.clip(value, _LEAST_FRACTION * limit, limit)
 
 
 def _prediction(
