@@ -26,7 +26,7 @@ _CURVE_VARIANCE: Final = 0.05**2  # what neighbours along a curve share
 _OF_ALL_PATTERNS: Final = 0.6  # the share of it that all patterns of a context have in common
 _REACH_OCTAVES: Final = 2.2  # doublings of the batch size over which it fades by 1/e
 _NOISE_VARIANCE: Final = 0.01**2  # of one row, beside which repeats average out
-_DIGITS: Final = 5  # of a correction: a hundred-thousandth is far below any noise
+STEPS_PER_LOG: Final = 10_000  # corrections are whole steps: 0.01 % is far below any noise
 _MOST_KNOTS: Final = 1500  # of one context: 1500^3 operations take a second
 
 
@@ -165,7 +165,7 @@ def fit_curves(
         patterns=tuple(name for _, name, _, _ in found),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         octaves=np.concatenate([knots for _, _, knots, _ in found]),
-        values=np.round(np.concatenate([values for _, _, _, values in found]), _DIGITS),
+        values=np.rint(np.concatenate([each[3] for each in found]) * STEPS_PER_LOG) / STEPS_PER_LOG,
     )
 
 

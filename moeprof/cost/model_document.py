@@ -10,7 +10,7 @@ import numpy as np
 from moeprof.cost.anchors_schema import anchor_sections
 from moeprof.cost.contexts import FLAGS, NUMBERS
 from moeprof.cost.intervals import Band
-from moeprof.cost.local import Curves
+from moeprof.cost.local import STEPS_PER_LOG, Curves
 from moeprof.cost.model import CostModel
 from moeprof.cost.model_schema import (
     CONTEXT_COLUMNS,
@@ -139,7 +139,7 @@ def _measured(curves: Curves, seen: Seen) -> dict[str, Any]:
     for curve, (key, pattern) in enumerate(zip(curves.contexts, curves.patterns, strict=True)):
         own = slice(borders[curve], borders[curve + 1])
         grid = grids.setdefault(tuple(curves.octaves[own].tolist()), len(grids))
-        values = _floats(curves.values[own])
+        values = np.rint(curves.values[own] * STEPS_PER_LOG).astype(np.int64).tolist()
         listed.append({"context": place[key], "pattern": pattern, "grid": grid, "values": values})
     spans = [
         {"kernel": kernels[kernel], "gpu": gpus[gpu], "least": least, "greatest": greatest}
@@ -215,5 +215,6 @@ def _curves(measured: CurvesSection) -> Curves:
         octaves=np.array([each for grid in knots for each in grid], dtype=np.float64),
         values=np.array(
             [each for curve in measured.curves for each in curve.values], dtype=np.float64
-        ),
+        )
+        / STEPS_PER_LOG,
     )

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue, StrictInt, model_validato
 
 from moeprof.cost.anchors_schema import AnchorsSection
 from moeprof.cost.contexts import FLAGS, NUM_SHAPE_SIZES, NUMBERS, SIZES
+from moeprof.cost.local import STEPS_PER_LOG
 from moeprof.cost.reach import Reach
 from moeprof.cost.terms import TERMS
 from moeprof.cost.thermal_schema import ThermalSection
@@ -66,6 +67,7 @@ Names = Annotated[list[Name], Field(max_length=100_000), AfterValidator(_distinc
 Weight = Annotated[float, Field(ge=-_WEIGHT, le=_WEIGHT)]
 Scale = Annotated[float, Field(gt=0, le=_WEIGHT)]
 LogRatio = Annotated[float, Field(ge=-_LOG_RATIO, le=_LOG_RATIO)]
+Steps = Annotated[int, Field(ge=-_LOG_RATIO * STEPS_PER_LOG, le=_LOG_RATIO * STEPS_PER_LOG)]
 Octaves = Annotated[float, Field(ge=0, le=_OCTAVES)]
 Index = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -152,12 +154,15 @@ class SpanSection(Strict):
 
 
 class CurveSection(Strict):
-    """One curve: `context` numbers a row of the contexts, `grid` the knots."""
+    """One curve: `context` numbers a row of the contexts, `grid` the knots.
+
+    `values` are whole steps, `local.STEPS_PER_LOG` to a log ratio of 1.
+    """
 
     context: Index
     pattern: Name
     grid: Index
-    values: Annotated[list[LogRatio], Field(max_length=100_000)]
+    values: Annotated[list[Steps], Field(max_length=100_000)]
 
 
 class CurvesSection(Strict):

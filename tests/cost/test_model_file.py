@@ -179,7 +179,7 @@ def at(*place: str | int) -> Callable[[Any, Any], None]:
         ),
         (("latency", "network", 1, "biases", 0), 1e30, r"network\[1\]\.biases\[0\]: must be less"),
         (("latency", "measured", "grids", 0, 0), 31.0, r"grids\[0\]: must rise"),
-        (("latency", "measured", "curves", 0, "values"), [0.0], "as many as the knots"),
+        (("latency", "measured", "curves", 0, "values"), [0], "as many as the knots"),
         (
             ("latency", "measured", "curves", 0, "context"),
             10**6,
