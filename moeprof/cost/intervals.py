@@ -22,6 +22,7 @@ _FEWEST: Final = 30  # errors that a quantile of 5 % is taken from
 _BINS: Final = 4  # of the distance, with as many errors each
 _UNKNOWN_LOG: Final = 0.7  # nothing to go by: half to twice
 _LEAST_PER_OCTAVE: Final = 0.2  # beyond: aiconfigurator's tables, 512 to 16,384 tokens
+_LEAST_TRIED_OCTAVES: Final = 0.1  # nearer than that is no distance to widen from
 _WIDEST_LOG: Final = 7.0  # a thousandfold: all that "not known" can mean
 _WIDER_PER_REACH: Final = 1.5  # when a nearer reach must stand in for a farther one
 
@@ -91,8 +92,9 @@ def bounds(
             upto = np.array([band.upto_octaves for band in found])
             which = np.minimum(np.searchsorted(upto, reaches.octaves[mine]), len(found) - 1)
             scale = np.full(len(which), wider)
-            if reach == Reach.BEYOND and upto[-1] > 0:
-                scale = scale * np.maximum(reaches.octaves[mine] / upto[-1], 1)
+            if reach == Reach.BEYOND:
+                tried = max(upto[-1], _LEAST_TRIED_OCTAVES)
+                scale = scale * np.maximum(reaches.octaves[mine] / tried, 1)
             low[mine] = np.array([band.low for band in found])[which] * scale
             high[mine] = np.array([band.high for band in found])[which] * scale
     # Where another part of the roofline may take over, rehearsals within what was measured say
