@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str | int, ...]
 
-# Shares of the variance of log ratios that two points have in common, by what they share. Found on
-# the 25 layers of H200/vLLM 0.24.0, each from 40 points; others of the kind change little.
+# Shares of the variance of log ratios that two points have in common, by what they share; chosen by
+# hand. Of 15 choices of such shares and reaches, tried on the 25 layers of H200/vLLM 0.24.0 from 40
+# points each, the median error lay between 4.3 and 4.8 %.
 _GPU_SHARE: Final = 0.1
 _KERNEL_SHARE: Final = 0.15
 _KERNEL_TOKENS_SHARE: Final = 0.2

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = -12.0, 6.0  # of a coefficient's logarithm: from 6e-6 to 400 times its prior unit
 _FARTHEST: Final = 2.0  # standard deviations: beyond, a size counts as that of the border
-_FLAG_SCALE: Final = 1.0
 # A kernel's own input is held small, so that what kernels of one family share is learnt first.
 _NAME_SCALE: Final = 0.25
 
@@ -39,7 +38,7 @@ class Encoder:
         return np.concatenate(
             [
                 np.clip(scaled, -_FARTHEST, _FARTHEST),
-                contexts.flags * _FLAG_SCALE,
+                contexts.flags,
                 _one_of(contexts.kernel, self.kernels) * _NAME_SCALE,
                 _one_of(contexts.gpu, self.gpus) * _NAME_SCALE,
             ],

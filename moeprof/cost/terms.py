@@ -83,8 +83,9 @@ _UNKNOWN_NUM_SMS: Final = 132.0
 def term_seconds(points: Points) -> NDArray[np.float64]:
     """Return the seconds of each term at coefficient 1, [num_points, len(TERMS)], all >= 0.
 
-    No term falls when the point gets more active experts, rows, or rows in its fullest expert, or
-    larger sizes; so what they join to, with coefficients >= 0, does not fall either.
+    No term falls when the point gets more active experts, rows, or rows in its fullest expert; so
+    what they join to, with coefficients >= 0, does not fall either. Another size or batch size may
+    change an engine's tiles, and with them a term.
     """
     occupancy = points.occupancy
     active, rows, fullest = occupancy.num_active, occupancy.num_rows, occupancy.max_rows

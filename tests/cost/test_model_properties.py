@@ -3,9 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from cost.tables import row, table
-from hypothesis import Phase, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from moeprof.cost.points import points_from_table
@@ -103,19 +102,6 @@ def test_seconds_never_fall_as_active_experts_rows_or_the_fullest_expert_grow(
     seconds = model.seconds(points_of(rows)).value
 
     assert (seconds[1:] >= seconds[:-1] * (1 - ROUNDING)).all(), seconds
-
-
-@pytest.mark.xfail(reason="power has inputs of its own at every point", strict=False)
-@settings(max_examples=60, deadline=None, phases=[Phase.generate], print_blob=False)
-@given(rows=growing_counts())
-def test_joules_never_fall_as_active_experts_rows_or_the_fullest_expert_grow(
-    model: CostModel, rows: list[dict[str, Any]]
-) -> None:
-    predicted = model.joules(points_of(rows))
-    assert predicted is not None
-    joules = predicted.value
-
-    assert (joules[1:] >= joules[:-1] * (1 - ROUNDING)).all(), joules
 
 
 @settings(max_examples=30, deadline=None)

@@ -59,7 +59,7 @@ def rows_with_fullest_rank_first(
     case, fullest = np.arange(len(placed)), placed.sum(axis=-1).argmax(axis=-1)
     first = placed[:, 0].copy()
     placed[:, 0] = placed[case, fullest]
-    placed[case, fullest] = np.where((fullest == 0)[:, np.newaxis], placed[:, 0], first)
+    placed[case, fullest] = first
     return placed.reshape(len(batch_sizes), len(quantiles), -1)
 
 
