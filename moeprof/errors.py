@@ -68,6 +68,24 @@ class ModelFileError(InputError):
     """A cost model's file is unreadable, unwritable, damaged, or of a newer format."""
 
 
+class CheckpointError(InputError):
+    """A Transformers model, or a checkpoint of one in training, is missing, damaged or unknown."""
+
+
+class TextError(InputError):
+    """A text to train on, or to trace, is missing, unreadable or empty."""
+
+
+class TraceError(InputError):
+    """A routing trace is unreadable, damaged, of a newer schema, or of another model."""
+
+
+class ExtraMissing(MoeprofError):  # noqa: N818 - a state of the world, not an accident
+    """The command needs a library that comes with an extra of moeprof."""
+
+    exit_code = ExitCode.USAGE
+
+
 class DeviceError(MoeprofError):
     """The device cannot do what is asked of it."""
 

@@ -1,0 +1,1 @@
+"""What a routing policy costs in quality."""

@@ -1,0 +1,1 @@
+"""The door to Transformers: models and texts from local folders."""

@@ -1,0 +1,1 @@
+"""Routing traces that serving engines recorded."""

@@ -1,0 +1,1 @@
+"""A small real MoE: trained from nothing, or grown out of a dense model."""
