@@ -27,7 +27,10 @@ UNITS = (
     "_per_hertz", "_octaves",
 )  # fmt: skip
 # Pure numbers, which have no unit to name, and values whose unit depends on what they describe.
-PURE = {"exponent", "concentration", "confidence", "estimate", "low", "high", "achieved", "prior"}
+PURE = {
+    *("exponent", "concentration", "confidence", "estimate", "low", "high", "achieved", "prior"),
+    *("softmax_temperature", "scaling_factor"),  # divide logits, multiply weights
+}
 COLUMN_SUFFIXES = ("_ci_low", "_ci_high", "_p10", "_p90", "_p99")
 
 

@@ -1,4 +1,4 @@
-"""The role of a gate's rule: logits into the experts and weights that the model itself would use."""
+"""The role of a gate's rule: logits into the experts and weights that the model itself uses."""
 
 from __future__ import annotations
 
