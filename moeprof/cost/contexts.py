@@ -9,7 +9,7 @@ import numpy as np
 
 from moeprof.cost.grouping import first_places, group_codes
 from moeprof.cost.labels import joined
-from moeprof.cost.tuned_tiles import is_tuned
+from moeprof.cost.tiles.chosen import tiles_of
 from moeprof.workload.dtypes import BYTES_PER_ELEMENT
 
 if TYPE_CHECKING:
@@ -174,5 +174,6 @@ def _flags(points: Points) -> NDArray[np.float64]:
         np.array([any(word in name for word in words) for name in names], dtype=bool)
         for words in _FAMILIES.values()
     ]
-    columns = [*families, activations < 2, weights < 0.9, weights < 1.5, is_tuned(points)]  # noqa: PLR2004 - between the widths of formats
+    tuned = tiles_of(points).is_tuned
+    columns = [*families, activations < 2, weights < 0.9, weights < 1.5, tuned]  # noqa: PLR2004 - between the widths of formats
     return np.stack(columns, axis=-1).astype(np.float64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from moeprof.cost.bends import bends_of
 from moeprof.workload.occupancy import TILE_ROWS, Occupancy
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from moeprof.cost.bends import Bends
     from moeprof.cost.points import Points
 
 _NUM_PROBES: Final = 96
@@ -25,11 +27,11 @@ _LITTLE: Final = 0.05  # what `watt_contexts` adds to counts before it takes the
 _LEAST: Final = 1e-9
 
 
-def features(occupancy: Occupancy) -> NDArray[np.float64]:
+def features(occupancy: Occupancy, bends: Bends) -> NDArray[np.float64]:
     """Return what terms are linear in, [num_points, num_features].
 
-    That is 1, active experts A, rows R, rows of the fullest M, the roots of A, R, M and R * A, then
-    for each of `TILE_ROWS` the sum of tiles and the tiles of the fullest.
+    That is 1, active experts A, rows R, rows of the fullest M, the roots of A, R, M and R * A, for
+    each of `TILE_ROWS` the sum of tiles and the tiles of the fullest, and what lies beyond bends.
     """
     active, rows, fullest = occupancy.num_active, occupancy.num_rows, occupancy.max_rows
     counts = np.stack([active, rows, fullest, rows * active], axis=1)
@@ -40,12 +42,13 @@ def features(occupancy: Occupancy) -> NDArray[np.float64]:
             np.sqrt(counts),
             occupancy.tiles,
             np.ceil(fullest[:, None] / _HEIGHTS),
+            bends.features(occupancy),
         ],
         axis=1,
     )
 
 
-def log_features(occupancy: Occupancy) -> NDArray[np.float64]:
+def log_features(occupancy: Occupancy, _: Bends | None = None) -> NDArray[np.float64]:
     """Return what the numbers of `watt_contexts` are linear in, [num_points, num_features]."""
     counts = np.stack([occupancy.num_active, occupancy.num_rows, occupancy.max_rows], axis=1)
     positive = np.concatenate([counts, occupancy.tiles], axis=1)
@@ -62,35 +65,32 @@ def log_features(occupancy: Occupancy) -> NDArray[np.float64]:
 def linear_terms(
     points: Points,
     terms: Callable[[Points], NDArray[np.float64]],
-    of: Callable[[Occupancy], NDArray[np.float64]] = features,
+    of: Callable[[Occupancy, Bends], NDArray[np.float64]] = features,
 ) -> NDArray[np.float64]:
     """Return [num_points, num_features, num_terms]: each point's terms as weights of features.
 
     The terms of each point are asked at many occupancies, and what they depend on is solved for.
     """
     probes = _probes()
-    num_points = len(points)
-    again = np.tile(np.arange(_NUM_PROBES), num_points)
-    asked = replace(
-        points.take(np.repeat(np.arange(num_points), _NUM_PROBES)),
-        occupancy=Occupancy(
-            probes.num_active[again],
-            probes.num_rows[again],
-            probes.max_rows[again],
-            probes.tiles[again],
-        ),
-    )
-    answers = terms(asked).reshape(num_points, _NUM_PROBES, -1)
-    values = of(probes)
-    scale = np.abs(values).max(axis=0)
-    wanted = answers.transpose(1, 0, 2).reshape(_NUM_PROBES, -1)
-    size = np.maximum(np.abs(wanted).max(axis=0), np.finfo(np.float64).tiny)
+    bends = bends_of(points)
+    found = []
+    for point in range(len(points)):
+        alike = np.full(_NUM_PROBES, point)
+        asked = replace(points.take(alike), occupancy=probes)
+        found.append(_solved(of(probes, bends.take(alike)), terms(asked)))
+    return np.stack(found)
+
+
+def _solved(values: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights, [num_features, num_terms], with which values make what is wanted."""
+    tiny = np.finfo(np.float64).tiny
+    scale = np.maximum(np.abs(values).max(axis=0), tiny)
+    size = np.maximum(np.abs(wanted).max(axis=0), tiny)
     weights, *_ = np.linalg.lstsq(values / scale, wanted / size, rcond=None)
     missed = np.abs(values / scale @ weights - wanted / size).max()
     assert missed <= _TOLERANCE, f"a term needs a feature that is not here: off by {missed:.1e}"
-    weights = weights / scale[:, None] * size
-    found = weights.reshape(len(scale), num_points, -1).transpose(1, 0, 2)
-    return np.ascontiguousarray(found)
+    solved: NDArray[np.float64] = weights / scale[:, None] * size
+    return np.ascontiguousarray(solved)
 
 
 def _probes() -> Occupancy:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.cost.bends import bends_of
 from moeprof.cost.contexts import contexts_of, kernel_names
 from moeprof.cost.linear_terms import features, linear_terms
 from moeprof.cost.marginal_watts import PreparedWatts, prepare_watts
@@ -19,6 +20,7 @@ from moeprof.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from moeprof.cost.bends import Bends
     from moeprof.cost.model import CostModel
     from moeprof.cost.one_more_row import Steps
     from moeprof.cost.points import Points
@@ -41,11 +43,13 @@ class Marginal:
 class MarginalTable:
     """A cost model prepared for some GPUs, so that asking takes less than a millisecond.
 
-    `latency`, [num_gpus, num_features, num_parts], maps features of the rows to parts of seconds
-    (see `linear_terms`). `latency_factor` is of the fitted curves, which do not change with single
-    rows; it, the clocks and the kernels' slopes over temperature are [num_gpus].
+    `bends` has a point for each GPU. `latency`, [num_gpus, num_features, num_parts], maps features
+    of the rows to parts of seconds (see `linear_terms`). `latency_factor` is of the fitted curves,
+    which do not change with single rows; it, the clocks and the kernels' slopes over temperature
+    are [num_gpus].
     """
 
+    bends: Bends
     latency: NDArray[np.float64]
     latency_factor: NDArray[np.float64]
     watts: PreparedWatts | None
@@ -70,6 +74,7 @@ class MarginalTable:
         member = (part.parts[:, None] == np.arange(int(part.parts.max()) + 1)).astype(np.float64)
         coefficients = part.costs(contexts, np.ones((len(gpus), len(part.parts))))
         return cls(
+            bends=bends_of(gpus),
             latency=linear_terms(gpus, term_seconds) * coefficients[:, None, :] @ member,
             latency_factor=np.exp(part.corrections(gpus, contexts)),
             watts=None if model.watts is None else prepare_watts(model.watts, gpus),
@@ -107,7 +112,7 @@ class MarginalTable:
         self, steps: Steps, celsius: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return the seconds and joules of each step, [num_steps]."""
-        values = features(steps.occupancy)
+        values = features(steps.occupancy, self.bends.take(steps.gpu))
         parts = (values[:, None, :] @ self.latency[steps.gpu])[:, 0, :]
         plain = joined_parts(parts) * self.latency_factor[steps.gpu]
         log_slower, log_hungrier, leaked = self._thermal(steps, celsius)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from moeprof.cost.cache import caches_per_expert, missed_fraction
 from moeprof.cost.demand import datasheet_bytes_per_second, datasheet_flops_per_second
-from moeprof.cost.tuned_tiles import blocks_of_rows, tile_rows
+from moeprof.cost.tiles.chosen import blocks_of_rows, tiles_of
+from moeprof.cost.tiles.waves import waves_of
 from moeprof.hardware.catalogue import gpu, gpu_names
 from moeprof.workload.dtypes import BYTES_PER_ELEMENT
 from moeprof.workload.occupancy import TILE_ROWS
@@ -49,7 +51,12 @@ TERMS: Final = (
     Term("root_rows", Part.LAUNCH, 0.3),
     Term("chain", Part.CHAIN, 1.0),
     Term("chain_per_root_active", Part.CHAIN, 0.3),
-    Term("weights", Part.WEIGHTS, 1.0),
+    Term("tile_steps", Part.CHAIN, 0.3),
+    Term("whole_tile_steps", Part.CHAIN, 0.1),
+    Term("weights", Part.WEIGHTS, 0.3),
+    Term("weights_beyond_cache", Part.WEIGHTS, 0.7),
+    Term("weights_in_tall_tiles", Part.WEIGHTS, 0.05),
+    Term("weights_per_tile", Part.WEIGHTS, 0.05),
     Term("blocks", Part.WEIGHTS, 0.5),
     Term("weights_per_root_row", Part.WEIGHTS, 0.2),
     *(Term(f"tiles_{rows}", Part.COMPUTE, 0.15) for rows in _COMPUTE_TILES),
@@ -57,6 +64,7 @@ TERMS: Final = (
     *(Term(f"fullest_{rows}", Part.COMPUTE, 0.1) for rows in _FULLEST_TILES),
     Term("root_fullest", Part.COMPUTE, 0.3),
     Term("tuned_tiles", Part.COMPUTE, 0.3),
+    Term("tuned_blocks", Part.COMPUTE, 0.1),
 )
 
 PARTS: Final = np.array([term.part for term in TERMS])
@@ -68,6 +76,7 @@ _BLOCK_SECONDS: Final = 0.5e-6  # start and end of one thread block
 _SMALL_SECONDS: Final = 0.1e-6
 _LOOP_STEP_ELEMENTS: Final = 128
 _BLOCK_ELEMENTS: Final = 128
+_TALL_ROWS: Final = 64  # tiles from here on are made for computing, not for reading
 _ALIGNED_ELEMENTS: Final = 64  # a tile's inner size: a narrower slice is computed in full
 # Kernels that bring narrow weights to bf16 as they go: medians of 0.42 to 0.54 of the bandwidth
 # over the decode rows of aiconfigurator-core 0.12's Hopper tables (Marlin, Triton mxfp4).
@@ -95,7 +104,7 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
     num_bytes = points.weight_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
     row_bytes = points.activation_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
     bandwidth, peak = known_bandwidth(points), known_peak(points)
-    num_sms = _num_sms(points)
+    num_sms = known_num_sms(points)
 
     narrow = (num_bytes < _NARROW_BYTES) & (row_bytes > _WIDE_BYTES)
     read = projections * hidden * local * num_bytes / bandwidth
@@ -106,7 +115,8 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
     chain = _LOOP_STEP_SECONDS * (hidden + local) / _LOOP_STEP_ELEMENTS
     one = np.ones(len(points))
     tiles = dict(zip(TILE_ROWS, occupancy.tiles.T, strict=True))
-    tuned = tile_rows(points)
+    chosen = tiles_of(points)
+    waves = waves_of(points, chosen, num_sms)
     # Where each row has a block of its own, an expert's weights are asked for once per row.
     asked = np.where(blocks_of_rows(points), np.maximum(rows, active), active)
     columns = [
@@ -116,14 +126,20 @@ def term_seconds(points: Points) -> NDArray[np.float64]:
         np.sqrt(rows) * _SMALL_SECONDS,
         chain,
         np.sqrt(active) * chain / 8,
+        waves.steps * _LOOP_STEP_SECONDS,
+        waves.whole_steps * _LOOP_STEP_SECONDS,
         asked * read,
+        asked * read * missed_fraction(active * caches_per_expert(points)),
+        asked * read * (chosen.num_rows >= _TALL_ROWS),
+        waves.tiles * read,
         asked * blocks,
         np.sqrt(rows * active) * 0.1 * read,
         *(tiles[height] * (height * row_compute + blocks) for height in _COMPUTE_TILES),
         rows * row_compute,
         *(np.ceil(fullest / height) * height * row_compute for height in _FULLEST_TILES),
         np.sqrt(fullest) * _SMALL_SECONDS,
-        _tuned_rows(occupancy.tiles, tuned) * row_compute,
+        waves.tiles * chosen.num_rows * row_compute,
+        waves.blocks / num_sms * _BLOCK_SECONDS,
     ]
     # Term by term in memory: what reads one term reads neighbours.
     return np.stack(np.broadcast_arrays(*columns)).T
@@ -141,7 +157,8 @@ def known_peak(points: Points) -> NDArray[np.float64]:
     return np.where(np.isnan(found), _UNKNOWN_FLOPS_PER_SECOND, found)
 
 
-def _num_sms(points: Points) -> NDArray[np.float64]:
+def known_num_sms(points: Points) -> NDArray[np.float64]:
+    """Return each GPU's streaming multiprocessors, or a stand-in, [num_points]."""
     known = set(gpu_names())
     return points.gpu.numbers(
         lambda name: (gpu(name).num_sms if name in known else None) or _UNKNOWN_NUM_SMS
@@ -154,10 +171,3 @@ def _blocks(
     """Thread blocks of one tile of rows: over the columns of gate and up, then of down."""
     first = np.ceil((projections - 1) * local / _BLOCK_ELEMENTS)
     return first + np.ceil(hidden / _BLOCK_ELEMENTS)
-
-
-def _tuned_rows(tiles: NDArray[np.float64], tuned: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rows computed with the tile height that the engine is known to take; 0: not known."""
-    column = np.searchsorted(TILE_ROWS, np.maximum(tuned, TILE_ROWS[0]))
-    taken = np.take_along_axis(tiles, column[:, None], axis=1)[:, 0]
-    return np.where(tuned > 0, taken * tuned, 0.0)

@@ -27,6 +27,7 @@ OPTIONAL = {
     "l2_bytes": Kind.COUNT,
     "power_limit_watts": Kind.NUMBER,
     "num_sms": Kind.COUNT,
+    "shared_bytes_per_sm": Kind.COUNT,
     "sm_clock_hertz_max": Kind.NUMBER,
     "memory_clock_hertz": Kind.NUMBER,
     "scale_up.name": Kind.TEXT,

@@ -51,6 +51,7 @@ class GPU:
     l2_bytes: int | None = None
     power_limit_watts: float | None = None
     num_sms: int | None = None
+    shared_bytes_per_sm: int | None = None
     sm_clock_hertz_max: float | None = None
     memory_clock_hertz: float | None = None
     scale_up: Link | None = None

@@ -87,6 +87,17 @@ def test_power_law_rows_are_those_of_the_collectors_fullest_rank(
     assert sorted(rows.tolist()) == sorted(max(expected, key=sum))
 
 
+def test_small_batches_of_a_packed_power_law_lie_on_one_rank() -> None:
+    spread, packed = (
+        expected_occupancy(f"{name}:1.2", 384, 8, [1, 2, 512], 8)
+        for name in ("power_law", "packed_power_law")
+    )
+
+    assert packed.num_active[:2].tolist() == [8, 16]
+    assert (spread.num_active[:2] <= 2).all()
+    assert packed.num_active[2] == pytest.approx(spread.num_active[2], rel=0.1)
+
+
 def collector_ranks(
     quantiles: np.ndarray, exponent: float, num_tokens: int, top_k: int, ep_size: int
 ) -> list[list[int]]:

@@ -14,6 +14,7 @@ from moeprof.workload.routing import Active, Hot, Zipf, check, draw, parse, rows
 
 PATTERNS = [
     *("uniform", "balanced", "active:9", "zipf:1.2", "zipf:400", "power_law:1", "power_law:1.01"),
+    "packed_power_law:1.2",
     *("dirichlet:0.3", "dirichlet:0.0001", "hot:3@0.6"),
 ]
 

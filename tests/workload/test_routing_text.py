@@ -10,7 +10,15 @@ from moeprof.errors import WorkloadError
 from moeprof.workload.routing import PATTERN_FORMS, Zipf, parse
 
 EXAMPLES = [
-    *("uniform", "balanced", "active:9", "zipf:0", "zipf:1.2", "power_law:1.01"),
+    *(
+        "uniform",
+        "balanced",
+        "active:9",
+        "zipf:0",
+        "zipf:1.2",
+        "power_law:1.01",
+        "packed_power_law:1.2",
+    ),
     *("dirichlet:0.0001", "hot:3@0.6", "replay:ids.npy", "replay:a:b/ids.csv"),
     *("strided/groups:8@4", "power_law:1.01/groups:8@4", "replay:a/groups:8@4/ids.npy"),
 ]

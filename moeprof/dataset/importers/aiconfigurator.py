@@ -67,7 +67,12 @@ def read_points(path: Path) -> Points:
         "engine_version": text["version"],
         "weight_dtype": [weight for weight, _ in formats],
         "activation_dtype": [activation for _, activation in formats],
-        "routing_pattern": [pattern_of(each) for each in text["distribution"]],
+        "routing_pattern": [
+            pattern_of(each, None if engine is None else engine.lower(), version)
+            for each, engine, version in zip(
+                text["distribution"], text["framework"], text["version"], strict=True
+            )
+        ],
         "placement": ["contiguous"] * table.num_rows,
     }
     _refuse_unknown_words(points, text)

@@ -21,20 +21,29 @@ NUMBER_FORMATS: Final[dict[str, tuple[str, str]]] = {
     "w4a8_mxfp4_mxfp8": ("mxfp4", "mxfp8"),
 }
 ENGINES: Final = {"vllm": "VLLM", "sglang": "SGLang", "trtllm": "TRTLLM"}
+# Tables of aiconfigurator-core 0.12.0 from before the collector's commit 13dadba3b of 2026-04-19,
+# see `routing.packed`. Their latencies say so: with two tokens and eight ranks the fullest rank
+# takes 0.88, 0.86 and 0.91 of what a single rank takes (A100, H100, H200), elsewhere 0.2 to 0.3.
+_COLLECTED_PACKED: Final = frozenset({("vllm", "0.14.0"), ("trtllm", "1.3.0rc10")})
 _POWER_LAW: Final = "power_law_"
+_PACKED: Final = "packed_"
 
 
-def pattern_of(distribution: str | None) -> str | None:
+def pattern_of(
+    distribution: str | None, engine: str | None = None, version: str | None = None
+) -> str | None:
     """Return the routing pattern that a distribution of the collector is, None where unknown.
 
-    What the collector calls balanced is dealt by a fixed stride, see `routing.strided`.
+    What the collector calls balanced is dealt by a fixed stride, see `routing.strided`. How it
+    mends the counts of its power law depends on when it ran, which the engine's version tells.
     """
     if distribution == "balanced":
         return "strided"
     if distribution is not None and distribution.startswith(_POWER_LAW):
         exponent = distribution.removeprefix(_POWER_LAW)
         try:
-            return f"power_law:{repr(float(exponent)).removesuffix('.0')}"
+            packed = _PACKED if (engine, version) in _COLLECTED_PACKED else ""
+            return f"{packed}power_law:{repr(float(exponent)).removesuffix('.0')}"
         except ValueError:
             return None
     return "uniform" if distribution == "uniform" else None
@@ -45,7 +54,7 @@ def distribution_of(pattern: str | None) -> str | None:
 
     Its words are for what goes into the gate, whatever groups that has.
     """
-    pattern = None if pattern is None else pattern.partition("/groups:")[0]
+    pattern = None if pattern is None else pattern.partition("/groups:")[0].removeprefix(_PACKED)
     if pattern in {"strided", "balanced"}:
         return "balanced"
     if pattern is not None and pattern.startswith("power_law:"):

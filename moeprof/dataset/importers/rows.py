@@ -84,6 +84,6 @@ def _fault(text: str, num_experts: int, top_k: int, num_tokens: int, ep_size: in
         check(pattern, num_experts=num_experts, top_k=top_k, num_tokens=num_tokens)
     except WorkloadError as error:
         return error.message
-    if text.startswith("power_law:") and num_experts % ep_size:
+    if text.startswith(("power_law:", "packed_power_law:")) and num_experts % ep_size:
         return f"ep_size must divide num_experts ({num_experts}) under {text}, got {ep_size}"
     return None

@@ -24,6 +24,7 @@ from moeprof.workload.routing.pattern import (
     Dirichlet,
     Grouped,
     Hot,
+    PackedPowerLaw,
     Pattern,
     PowerLaw,
     Replay,
@@ -68,7 +69,8 @@ def expected_occupancy(
     follows from the arguments alone. `ep_size` ranks hold the experts contiguously.
 
     - `balanced`, `active:N` and `strided` are exact. Under `strided` rank 0 has the first experts.
-    - `power_law:a` is what aiconfigurator's collector does: the fullest rank stands for all.
+    - `power_law:a` and `packed_power_law:a` are what aiconfigurator's collector does and did: the
+      fullest rank stands for all.
     - `PATTERN/groups:N@M`: where a token of PATTERN may need more groups than M, what a gate with
       groups makes of `strided` (exact), of the collector's power law, or of drawn tokens.
     - `uniform`, `zipf:s`, `dirichlet:a` and `hot:N@share` are means over `num_draws` popularities;
@@ -128,7 +130,9 @@ def _figures(
 
 
 def _rows(
-    pattern: Uniform | Strided | Zipf | PowerLaw | Dirichlet | Hot | Grouped | Replay,
+    pattern: (
+        Uniform | Strided | Zipf | PowerLaw | PackedPowerLaw | Dirichlet | Hot | Grouped | Replay
+    ),
     num_experts: int,
     top_k: int,
     ep_size: int,
@@ -148,7 +152,7 @@ def _rows(
                 for size in batch_sizes.tolist()
             ]
             return np.stack(counts)[:, np.newaxis, :num_local]
-        case PowerLaw(exponent) | Grouped(PowerLaw(exponent)):
+        case PowerLaw(exponent) | PackedPowerLaw(exponent) | Grouped(PowerLaw(exponent)):
             if num_experts % ep_size:
                 raise WorkloadError(
                     f"routing pattern {pattern}: ep_size must divide num_experts ({num_experts}), "
@@ -156,8 +160,9 @@ def _rows(
                 )
             quantiles = np.random.default_rng(_SEED).random((num_draws, num_experts))
             sizes: _Sizes = {"batch_sizes": batch_sizes, "top_k": top_k, "ep_size": ep_size}
-            if isinstance(pattern, PowerLaw):
-                return fullest_rank_rows(quantiles, exponent, **sizes)
+            if not isinstance(pattern, Grouped):
+                packed = isinstance(pattern, PackedPowerLaw)
+                return fullest_rank_rows(quantiles, exponent, packed=packed, **sizes)
             meant = rows_with_fullest_rank_first(quantiles, exponent, **sizes)
             tokens = np.repeat(batch_sizes, num_draws)
             flat = grouped_rows_of_counts(pattern, meant.reshape(len(tokens), -1), tokens, top_k)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.workload.routing.packed import packed_rows
 from moeprof.workload.routing.power_law import truncated_power_law
 
 if TYPE_CHECKING:
@@ -27,13 +28,19 @@ def fullest_rank_rows(
     batch_sizes: NDArray[np.int64],
     top_k: int,
     ep_size: int,
+    packed: bool = False,
 ) -> NDArray[np.int64]:
     """Return rows per expert of the fullest rank, [num_batches, num_draws, num_experts / ep_size].
 
     `quantiles`, [num_draws, num_experts], each in 0..1, say where in the distribution each expert
     lies. They are the same for every batch size, so that the rows of an expert change smoothly.
+    With `packed`, the collector mended its counts as it did until April 2026, see `routing.packed`.
     """
-    rows = _rows_of_ranks(quantiles, exponent, batch_sizes, top_k, ep_size)
+    wanted, num_tokens, num_rows = _wanted(quantiles, exponent, batch_sizes, top_k)
+    if packed:
+        rows = packed_rows(wanted, num_tokens, num_rows).reshape(len(wanted), ep_size, -1)
+    else:
+        rows = _mended(wanted, num_tokens, num_rows, ep_size)
     fullest = rows.sum(axis=-1).argmax(axis=-1)
     found: NDArray[np.int64] = rows[np.arange(len(rows)), fullest]
     return found.reshape(len(batch_sizes), len(quantiles), -1)
@@ -51,7 +58,7 @@ def rows_with_fullest_rank_first(
 
     The fullest rank has changed places with the first; otherwise as `fullest_rank_rows`.
     """
-    rows = _rows_of_ranks(quantiles, exponent, batch_sizes, top_k, ep_size)
+    rows = _mended(*_wanted(quantiles, exponent, batch_sizes, top_k), ep_size)
     # Rows rise with the quantile, so sorted rows belong to the experts in that order.
     places = np.argsort(quantiles.reshape(len(quantiles), ep_size, -1), axis=-1)
     placed = np.empty_like(rows)
@@ -63,14 +70,16 @@ def rows_with_fullest_rank_first(
     return placed.reshape(len(batch_sizes), len(quantiles), -1)
 
 
-def _rows_of_ranks(
+def _wanted(
     quantiles: NDArray[np.float64],
     exponent: float,
     batch_sizes: NDArray[np.int64],
     top_k: int,
-    ep_size: int,
-) -> NDArray[np.int64]:
-    """Return rising rows of each rank's experts, [num_batches x num_draws, ep_size, num_local]."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return rounded rows, [num_cases, num_experts], and tokens and rows of each case.
+
+    A case is a batch size with a draw; tokens and rows are [num_cases, 1].
+    """
     num_draws, num_experts = quantiles.shape
     num_tokens = np.repeat(batch_sizes, num_draws)[:, np.newaxis]
     num_rows = num_tokens * top_k
@@ -82,7 +91,16 @@ def _rows_of_ranks(
         np.where(crowded, 0.8 * num_tokens, 2.0),
     )
     shares = samples / samples.sum(axis=-1, keepdims=True)
-    wanted = np.rint(shares * num_rows).astype(np.int64)
+    return np.rint(shares * num_rows).astype(np.int64), num_tokens, num_rows
+
+
+def _mended(
+    wanted: NDArray[np.int64],
+    num_tokens: NDArray[np.int64],
+    num_rows: NDArray[np.int64],
+    ep_size: int,
+) -> NDArray[np.int64]:
+    """Return rising rows of each rank's experts, [num_cases, ep_size, num_local]."""
     capped = np.minimum(wanted, num_tokens)
     rows = capped.reshape(len(num_tokens), ep_size, -1)
     bound = num_tokens[..., np.newaxis]

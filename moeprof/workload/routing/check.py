@@ -15,6 +15,7 @@ from moeprof.workload.routing.pattern import (
     Dirichlet,
     Grouped,
     Hot,
+    PackedPowerLaw,
     Pattern,
     PowerLaw,
     Replay,
@@ -54,7 +55,7 @@ def check(pattern: Pattern, *, num_experts: int, top_k: int, num_tokens: int) ->
             _check_groups(pattern, num_experts, top_k)
         case Replay():
             _check_replay(pattern, num_experts, top_k)
-        case Uniform() | Balanced() | Zipf() | PowerLaw() | Dirichlet():
+        case Uniform() | Balanced() | Zipf() | PowerLaw() | PackedPowerLaw() | Dirichlet():
             pass
         case _:
             assert_never(pattern)

@@ -16,6 +16,7 @@ from moeprof.workload.routing.pattern import (
     Dirichlet,
     Grouped,
     Hot,
+    PackedPowerLaw,
     Pattern,
     PowerLaw,
     Replay,
@@ -84,9 +85,15 @@ def _drawn(
             if isinstance(pattern, Active):
                 experts = popularity.permutation(num_experts)[: pattern.num_active]
             return deal_evenly(tokens, experts, num_tokens, top_k)
-        case PowerLaw(exponent):
+        case PowerLaw(exponent) | PackedPowerLaw(exponent):
             quantiles = popularity.random(num_experts)
-            rows = rows_by_power_law(quantiles, exponent, num_tokens=num_tokens, top_k=top_k)
+            rows = rows_by_power_law(
+                quantiles,
+                exponent,
+                num_tokens=num_tokens,
+                top_k=top_k,
+                packed=isinstance(pattern, PackedPowerLaw),
+            )
             return deal_counts(tokens, rows, top_k)
         case Hot(num_hot):
             order = popularity.permutation(num_experts)

@@ -64,6 +64,16 @@ class PowerLaw:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedPowerLaw:
+    """As a power law, but what rounding leaves over is packed on few experts; see `packed`."""
+
+    exponent: float
+
+    def __str__(self) -> str:
+        return f"packed_power_law:{_shortest(self.exponent)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Dirichlet:
     """The weights of the experts are one draw of a symmetric Dirichlet distribution."""
 
@@ -94,7 +104,9 @@ class Replay:
         return f"replay:{self.file}"
 
 
-Ungrouped: TypeAlias = Uniform | Balanced | Strided | Active | Zipf | PowerLaw | Dirichlet | Hot
+Ungrouped: TypeAlias = (
+    Uniform | Balanced | Strided | Active | Zipf | PowerLaw | PackedPowerLaw | Dirichlet | Hot
+)
 
 
 @dataclass(frozen=True, slots=True)

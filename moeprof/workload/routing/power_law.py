@@ -20,24 +20,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moeprof.workload.routing.packed import packed_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def rows_by_power_law(
-    quantiles: NDArray[np.float64], exponent: float, *, num_tokens: int, top_k: int
+    quantiles: NDArray[np.float64],
+    exponent: float,
+    *,
+    num_tokens: int,
+    top_k: int,
+    packed: bool = False,
 ) -> NDArray[np.int64]:
     """Return rows per expert, [num_experts], summing to num_tokens x top_k.
 
     `quantiles`, [num_experts], each in 0..1, say where in the distribution each expert lies: the
     larger, the hotter. They are kept apart from the bounds so that the same experts are hot at
-    every batch size.
+    every batch size. With `packed` the counts are mended as `packed` says.
     """
     num_rows = num_tokens * top_k
     crowded = num_rows > len(quantiles)
     lower, upper = (1.0, 0.8 * num_tokens) if crowded else (0.01, 2.0)
     samples = truncated_power_law(quantiles, exponent, lower, upper)
     wanted = np.rint(samples / samples.sum() * num_rows).astype(np.int64)
+    if packed:
+        bound, total = (np.array([[each]]) for each in (num_tokens, num_rows))
+        mended: NDArray[np.int64] = packed_rows(wanted[np.newaxis], bound, total)[0]
+        return mended
     rows = np.minimum(wanted, num_tokens)
     rows = _fill_emptiest(rows, int((wanted - rows).sum()))
     missing = num_rows - int(rows.sum())

@@ -318,6 +318,7 @@ DEEPSEEK = {"hidden_size": 7168, "inter_size": 2048, "num_experts": 256, "topk":
         ({"version": "0.24.0"}, "power_law:1.01/groups:8@4"),
         ({"version": "0.24.1rc1"}, "power_law:1.01/groups:8@4"),
         ({"version": "0.22.0"}, "power_law:1.01"),
+        ({"version": "0.14.0"}, "packed_power_law:1.01"),
         ({"num_experts": 384}, "power_law:1.01"),
         ({"framework": "SGLang", "version": "0.5.14"}, "power_law:1.01/groups:8@4"),
         ({"framework": "SGLang", "version": "0.5.10"}, "power_law:1.01"),
