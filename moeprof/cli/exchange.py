@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from moeprof.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+from moeprof.cli.tracing import import_sglang, import_vllm
 
 import_app = typer.Typer(
-    help="Bring in a dataset that somebody else measured.",
+    help="Bring in a dataset that somebody else measured, or a trace that an engine recorded.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -66,6 +67,10 @@ def import_csv(
     raise typer.Exit(
         show_import_csv(file, layout=map_, constants=set_ or (), out=out, as_json=json)
     )
+
+
+import_app.command("sglang")(import_sglang)
+import_app.command("vllm")(import_vllm)
 
 
 @export_app.command("aiconfigurator")
