@@ -33,23 +33,25 @@ _BOUND_WORDS = {
 }
 
 
-def describe(error: ValidationError) -> str:
-    """Return the first fault in words, with the number of further ones."""
+def describe(error: ValidationError, root: type[BaseModel] = Recipe) -> str:
+    """Return the first fault of a document of kind `root` in words, and the number of others."""
     # A misspelt key also leaves the right one missing: the misspelling is what to mend.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    sentence = _sentence(details[0])
+    sentence = _sentence(details[0], root)
     if len(details) > 1:
         sentence += f" (and {len(details) - 1} more)"
     return sentence
 
 
-def _sentence(detail: ErrorDetails) -> str:  # noqa: PLR0911 - one answer for each kind of fault
+def _sentence(  # noqa: PLR0911 - one answer for each kind of fault
+    detail: ErrorDetails, root: type[BaseModel]
+) -> str:
     key = _dotted(detail["loc"])
     found = detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key; {_nearest(detail['loc'])}"
+            return f"{key}: there is no such key; {_nearest(detail['loc'], root)}"
         case "missing":
             return f"{key}: is missing; it has no default"
         case "literal_error":
@@ -79,24 +81,22 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return text.removeprefix(".")
 
 
-def _nearest(location: tuple[int | str, ...]) -> str:
-    section = _section_at(location[:-1])
+def _nearest(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    section = _section_at(location[:-1], root)
     keys = sorted(section.model_fields)
     near = get_close_matches(str(location[-1]), keys, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
     elsewhere = [
-        path.removeprefix(".")
-        for path in _all_keys(Recipe, "")
-        if path.endswith(f".{location[-1]}")
+        path.removeprefix(".") for path in _all_keys(root, "") if path.endswith(f".{location[-1]}")
     ]
     if elsewhere:
         return f"did you mean {elsewhere[0]}?"
     return f"the keys here are {', '.join(keys)}"
 
 
-def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Recipe
+def _section_at(location: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:
+    section = root
     for part in location:
         if isinstance(part, str):
             section = next(_sections_in(section.model_fields[part].annotation))

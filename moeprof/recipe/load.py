@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -19,9 +19,14 @@ from moeprof.workload.placement import place
 from moeprof.workload.routing import Replay, check, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from moeprof.recipe.schema import PlacementSection
     from moeprof.workload.layer import MoELayer
     from moeprof.workload.routing import Pattern
+
+Kind = Literal["sweep", "training"]
+_COMMANDS: dict[Kind, str] = {"sweep": "sweep", "training": "train"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +40,16 @@ class LoadedRecipe:
     patterns: tuple[Pattern, ...]
 
 
-def recipe_names() -> tuple[str, ...]:
-    """Return the names of the recipes that ship with moeprof, sorted."""
-    return tuple(sorted(path.stem for path in recipes_folder().glob("*.toml")))
+def recipe_names(kind: Kind = "sweep") -> tuple[str, ...]:
+    """Return the names of the recipes of one kind that ship with moeprof, sorted."""
+    paths = recipes_folder().glob("*.toml")
+    return tuple(sorted(path.stem for path in paths if _kind_of(read_toml(path)[1]) == kind))
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str, kind: Kind = "sweep") -> Path:
     """Return the recipe file for a path, or for the name of a recipe that ships with moeprof.
 
-    Raises RecipeError, with the nearest names, where there is neither.
+    Raises RecipeError, with the nearest names of that kind, where there is neither.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -54,7 +60,8 @@ def find_recipe(name_or_path: str) -> Path:
         return shipped
     if path.is_dir():
         raise RecipeError(f"{name_or_path}: is a folder, and must be a recipe file")
-    near = get_close_matches(path.stem, recipe_names(), n=2, cutoff=0.5) or recipe_names()
+    names = recipe_names(kind)
+    near = get_close_matches(path.stem, names, n=2, cutoff=0.5) or names
     raise RecipeError(
         f"{name_or_path}: there is no such recipe file",
         hint=f"Give a path, or a recipe that ships with moeprof: {', '.join(near)}.",
@@ -66,15 +73,8 @@ def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
 
     Raises RecipeError naming the file, the key, what was found and what would be right.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        written = tomllib.loads(text)
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: is not UTF-8 text: {error.reason}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: is not valid TOML: {error}") from error
+    text, written = read_toml(path)
+    refuse_other_kind(written, "sweep", path)
     if seed is not None:
         written["seed"] = seed
     try:
@@ -91,6 +91,40 @@ def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
     for section in recipe.workload.placements:
         _refuse_misplaced(section, layers, path)
     return LoadedRecipe(path=path, text=text, recipe=recipe, layers=layers, patterns=patterns)
+
+
+def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return a recipe file's text and the document in it.
+
+    Raises RecipeError naming the file and what is wrong with it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not UTF-8 text: {error.reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not valid TOML: {error}") from error
+
+
+def refuse_other_kind(written: Mapping[str, Any], kind: Kind, path: Path) -> None:
+    """Raise RecipeError if a document is plainly a recipe for the other command."""
+    found = _kind_of(written)
+    if found in {None, kind}:
+        return
+    raise RecipeError(
+        f"{path}: is a recipe for {_COMMANDS[found]}, and must be one for {_COMMANDS[kind]}",
+        hint=f"moeprof {_COMMANDS[found]} {path} --out DIR",
+    )
+
+
+def _kind_of(written: Mapping[str, Any]) -> Kind | None:
+    """Return what a recipe is for, None where no section tells."""
+    if "workload" in written:
+        return "sweep"
+    return "training" if {"model", "upcycle"} & written.keys() else None
 
 
 def _layers(recipe: Recipe) -> tuple[MoELayer, ...]:

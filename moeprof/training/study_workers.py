@@ -1,0 +1,113 @@
+"""Training runs spread over the cores of this machine, one thread each."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from moeprof.training.run import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from moeprof.training.events import StepDone, TrainingEnded, TrainingStarted
+    from moeprof.training.figures import Figures
+    from moeprof.training.run import TrainingRequest
+
+# One thread for each worker: several would fight for the cores that the workers already fill.
+_THREAD_LIMITS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LOOK_SECONDS: Final = 0.5
+_STOP: Final[list[Any]] = []  # a worker's own: the event that asks it to stop
+
+
+class _Unwatched:
+    def started(self, event: TrainingStarted) -> None:
+        pass
+
+    def stepped(self, event: StepDone) -> None:
+        pass
+
+    def judging(self, what: str) -> None:
+        pass
+
+
+def trained(
+    requests: Sequence[TrainingRequest],
+    *,
+    num_workers: int,
+    stop_requested: Callable[[], bool],
+) -> Iterator[tuple[int, Figures]]:
+    """Yield the figures of each request, by its index, as they are done.
+
+    A request to stop reaches every worker: it keeps where it is, and yields nothing. What a
+    worker raises is raised here, with the others ended.
+    """
+    context = get_context("spawn")  # a fork would copy locks that torch's threads may hold
+    stop = context.Event()
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(
+            num_workers, mp_context=context, initializer=_begin_worker, initargs=(stop,)
+        ) as pool,
+    ):
+        running = {pool.submit(_train_one, each): index for index, each in enumerate(requests)}
+        try:
+            while running:
+                done, _ = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                if stop_requested():
+                    stop.set()
+                    for future in running:
+                        future.cancel()
+                for future in done:
+                    index = running.pop(future)
+                    figures = None if future.cancelled() else future.result().figures
+                    if figures is not None:
+                        yield index, figures
+        except BaseException:
+            # What runs would go on for minutes, and nobody waits for it any more.
+            for child in active_children():
+                child.terminate()
+            raise
+
+
+def _train_one(request: TrainingRequest) -> TrainingEnded:
+    (stop,) = _STOP
+    return train(request, observer=_Unwatched(), stop_requested=stop.is_set)
+
+
+def _begin_worker(stop: Any) -> None:
+    # Ctrl-C reaches every process of a terminal; this one is told by its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _STOP.append(stop)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that started this one to end, however it does, and end with it."""
+    parent = parent_process()
+    assert parent is not None, "a worker has been started by somebody"
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let processes that start inside use one thread each."""
+    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
