@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
 
-.PHONY: help install demo test slow check lint types contracts wheel bench trust models clean
+.PHONY: help install demo test slow check lint types contracts wheel bench trust models mini-moe clean
 
 help:  ## list what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP)  ## make the environment in .venv (quick when nothing changed)
 
@@ -58,6 +58,9 @@ trust: install  ## audit the method anew (minutes), and put what was achieved in
 models: install  ## fit the models of data/models-fitted anew (minutes), from NVIDIA's measurements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aic]'
 	$(BIN)/python data/models-fitted/make.py
+
+mini-moe: install  ## train the small model of data/mini-moe anew (twenty minutes), and record its trace
+	$(BIN)/python data/mini-moe/make.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

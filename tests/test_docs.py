@@ -12,10 +12,12 @@ import duckdb
 import pandas as pd
 import pyarrow.dataset
 import pytest
+import torch
 from pydantic import BaseModel
 from typer.main import get_command
 
 from moeprof.cli import app
+from moeprof.huggingface.load import load_model
 from moeprof.recipe.load import load_recipe, recipe_names
 from moeprof.report.commands import show_sweep
 from moeprof.report.findings import markdown_lines
@@ -76,7 +78,9 @@ def test_the_readmes_one_liners_open_a_dataset(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     show_sweep("ci-smoke", out=Path("data-out"), selector="sim:h200-sxm", seed=None, as_json=True)
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = re.findall(
+        r"## Open the data.*?```python\n(.*?)```", README.partition("## Data that")[0], re.DOTALL
+    )
     tools = {"duckdb": duckdb, "pandas": pd, "pyarrow": pyarrow}
 
     counts = [len(eval(line, tools)) for line in block.strip().splitlines()]  # noqa: S307
@@ -84,6 +88,27 @@ def test_the_readmes_one_liners_open_a_dataset(
     assert len(counts) == 3
     assert len(set(counts)) == 1
     assert counts[0] > 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/real-moe.md"])
+def test_the_router_that_a_document_shows_runs_in_the_mini_model(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n([^`]*import[^`]*patch\n.*?)```", text, flags=re.DOTALL)
+    plain = load_model(ROOT / "data" / "mini-moe").model
+    seen: list[torch.Tensor] = []
+    plain.register_forward_hook(lambda _, __, output: seen.append(output.logits))
+    tokens = torch.arange(64)[None]
+
+    plain(tokens)
+    exec(block, {"model": plain, "tokens": tokens})  # noqa: S102 - the document's own lines
+
+    assert torch.equal(*seen) == ("TopK()" in block)
+
+
+def test_every_training_recipe_is_in_the_documents() -> None:
+    text = README + (ROOT / "docs" / "real-moe.md").read_text(encoding="utf-8")
+
+    assert all(f"moeprof train {name} " in text for name in recipe_names("training"))
 
 
 def test_help_is_plain_words() -> None:
