@@ -47,7 +47,7 @@ def mean_per_token(
     Bootstrap, chapter 14), with its normal quantiles widened to Student's for the number of
     requests (Hesterberg, arXiv:1411.5279, the expanded percentile interval). There is none where
     even the range of all resamples covers too rarely: the true mean lies outside the range of n
-    requests in up to 2^(1-n) of cases. At least one request must have a token.
+    requests in at least 2^(1-n) of cases. At least one request must have a token.
     """
     kept = num_tokens > 0
     sums, num_tokens = sums[kept], num_tokens[kept]
@@ -68,7 +68,11 @@ def mean_per_token(
 
 
 def least_requests(confidence: float) -> int:
-    """Return the fewest requests whose range covers with `confidence`: 1 - 2^(1-n) at least."""
+    """Return the fewest requests whose range may cover with `confidence`: 1 - 2^(1-n) at most.
+
+    If each is above the true mean with chance p, all are on one side of it with p^n + (1-p)^n,
+    which is least at p = 1/2.
+    """
     return 1 + math.ceil(-math.log2(1 - confidence))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from moeprof.errors import InputError
-from moeprof.evaluation.sums import SumsByRequest
+from moeprof.evaluation.sums import SumsByRequest, check_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +44,21 @@ class OutputComparison:
         `requests` and `next_tokens` are [num_tokens], the logits [num_tokens, vocabulary], `mask`,
         [num_tokens], is False where there is nothing to judge: padding, or a request's last token,
         after which nothing came. Raises InputError, with nothing added: a logit is NaN or +inf, a
-        token is outside the vocabulary, a model gives probability 0 to what came, or only one of
-        the two does to some token.
+        token is outside the vocabulary, a model gives probability 0 to what came, only one of the
+        two does to some token, or shapes do not go together.
         """
+        check_tokens(
+            requests,
+            plain_logits=plain_logits,
+            routed_logits=routed_logits,
+            next_tokens=next_tokens,
+            mask=mask,
+        )
+        if plain_logits.shape != routed_logits.shape:
+            raise InputError(
+                f"routed_logits: must be {list(plain_logits.shape)} as plain_logits are, "
+                f"got {list(routed_logits.shape)}"
+            )
         kept = torch.ones_like(requests, dtype=torch.bool) if mask is None else mask.bool()
         rows = kept.nonzero().flatten()
         size = max(1, _LOGITS_AT_ONCE // plain_logits.shape[-1])

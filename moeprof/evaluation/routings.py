@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from moeprof.errors import InputError
-from moeprof.evaluation.sums import SumsByRequest
+from moeprof.evaluation.sums import SumsByRequest, check_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +44,21 @@ class RoutingComparison:
 
         `requests` is [num_tokens], `logits` [num_tokens, num_experts]; the two routings may differ
         in k; `mask`, [num_tokens], is False for padding. A slot that is not used repeats an expert
-        and so counts for nothing. Raises InputError, with nothing added: a logit is not finite or
-        an expert does not exist.
+        and so counts for nothing. Raises InputError, with nothing added: a logit is not finite, an
+        expert does not exist, or shapes do not go together.
         """
+        check_tokens(
+            requests,
+            logits=logits,
+            plain_experts=plain.experts,
+            routed_experts=routed.experts,
+            mask=mask,
+        )
+        if logits.shape[-1] != rule.num_experts:
+            raise InputError(
+                f"logits: must be of {rule.num_experts} experts as the rule is, "
+                f"got {logits.shape[-1]}"
+            )
         rows = slice(None) if mask is None else mask.bool().nonzero().flatten()
         logits = logits[rows]
         if not bool(logits.isfinite().all()):

@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from moeprof.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
+
+
+def check_tokens(requests: Tensor, **others: Tensor | None) -> None:
+    """Return if all are of as many tokens as `requests`, [num_tokens]; None is of any number.
+
+    Raises InputError: one is not, so that its rows would be taken for those of other tokens.
+    """
+    for name, values in others.items():
+        if values is not None and len(values) != len(requests):
+            raise InputError(
+                f"{name}: must be of {len(requests)} tokens as requests are, got {len(values)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,7 +49,8 @@ class GateRule(Protocol):
     def weights(self, logits: Tensor, experts: Tensor) -> Tensor:
         """Return the weights, [num_tokens, k], that the model would give these experts, so shaped.
 
-        Normalised and scaled as the family does; k may differ from `top_k`.
+        Normalised and scaled as the family does; k may differ from `top_k`. An expert that stands
+        twice, as in a slot that is not to be used, counts twice in the norm.
         """
 
     def choose(self, logits: Tensor) -> Routing:

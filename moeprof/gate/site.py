@@ -54,8 +54,8 @@ class GateSite:
 def find_gates(model: nn.Module) -> tuple[GateSite, ...]:
     """Return the gates of a model's MoE layers, in layer order.
 
-    Raises CheckpointError: the model has no gate of a known family, gates of several, or those of
-    a Transformers that is too old.
+    Raises CheckpointError: the model has no gate of a known family, gates of several, those of a
+    Transformers that is too old, or one that takes more experts than it has.
     """
     check_version()
     modules = dict(model.named_modules())
@@ -72,4 +72,15 @@ def find_gates(model: nn.Module) -> tuple[GateSite, ...]:
             f"model {type(model).__name__}: must have the gates of one known family, found {found}",
             hint=f"Known are {', '.join(family_names())}.",
         )
+    for site in sites:
+        _check_top_k(site)
     return tuple(sorted(sites, key=lambda site: site.layer))
+
+
+def _check_top_k(site: GateSite) -> None:
+    rule = site.rule
+    if not 1 <= rule.top_k <= rule.num_experts:
+        raise CheckpointError(
+            f"gate of layer {site.layer}: its top_k must lie in 1..{rule.num_experts}, "
+            f"got {rule.top_k}"
+        )

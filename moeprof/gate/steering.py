@@ -29,9 +29,11 @@ def steer(gate: nn.Module, chooser: Chooser | None) -> None:
     It is called with the gate's own logits, [num_tokens, num_experts], and its rule. Parameters,
     buffers, hooks and `isinstance` stay as they are.
 
-    Raises CheckpointError: the gate's forward was replaced on the module itself.
+    Raises CheckpointError: a chooser is given, and the gate's forward was replaced on the module
+    itself.
     """
-    check_steerable(gate)
+    if chooser is not None:
+        check_steerable(gate)
     _set(gate, _CHOOSER, chooser)
     _settle(gate)
 
@@ -54,7 +56,7 @@ def tune(
     not hold them. Called with neither, it takes them away.
 
     Raises CheckpointError: no known gates, a bias of another shape, a temperature not above 0, or
-    a gate whose forward was replaced on the module itself.
+    a gate to be tuned whose forward was replaced on the module itself.
     """
     sites = find_gates(model)
     if softmax_temperature is not None and not 0.0 < softmax_temperature < float("inf"):
@@ -67,9 +69,10 @@ def tune(
             f"selection_bias must be {list(shape)} (gates, experts), "
             f"got {list(selection_bias.shape)}"
         )
-    for site in sites:
-        check_steerable(site.gate)
     plain = softmax_temperature is None and selection_bias is None
+    if not plain:
+        for site in sites:
+            check_steerable(site.gate)
     for row, site in enumerate(sites):
         bias = None if selection_bias is None else selection_bias[row]
         _set(site.gate, TUNING, None if plain else GateTuning(softmax_temperature, bias))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_state(model: nn.Module, files: Sequence[Path], dtype: torch.dtype | None) -> None:
-    """Give a model the tensors in `files`, as `dtype`, or as they are stored where it is None.
+    """Give a model the tensors in `files`, as `dtype`, or where it is None, as the first of them.
 
     A tensor that the model shares between two names may stand under either.
 

@@ -56,7 +56,7 @@ class TokenizerEncoder:
             verbose=False,
         )
         ids: list[int] = found["input_ids"]
-        _refuse_empty(ids, "text, in tokens,")
+        _refuse_empty(ids, "text in tokens")
         if (greatest := max(ids)) >= self.num_vocabulary:
             raise TextError(
                 f"text: tokens must lie in 0..{self.num_vocabulary - 1}, as the model's do; its "

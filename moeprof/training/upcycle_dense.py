@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
 from moeprof.dataset.files import replace_file
 from moeprof.errors import CheckpointError
-from moeprof.huggingface.extra import quiet, transformers
-from moeprof.huggingface.manifest import read_json, read_manifest
-from moeprof.huggingface.text import Encoder, TokenizerEncoder, bytes_as_tokens
+from moeprof.huggingface.extra import quiet
+from moeprof.huggingface.manifest import read_manifest
+from moeprof.huggingface.pretrained import from_pretrained, load_tokenizer, read_config
+from moeprof.huggingface.text import Encoder, bytes_as_tokens
 from moeprof.huggingface.weights import weight_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import nn
@@ -61,7 +61,7 @@ def load_dense(folder: Path) -> DenseModel:
     _check_dense(folder)
     weight_files(folder)
     with quiet():
-        model = _load(folder)
+        model = from_pretrained("GPT2LMHeadModel", folder, torch.float32)
         num_vocabulary = int(model.config.vocab_size)
         files = _tokenizer_files(folder)
         encode = _encoder(folder, files, num_vocabulary)
@@ -82,22 +82,10 @@ def copy_tokenizer(dense: DenseModel, folder: Path) -> None:
 
 
 def _check_dense(folder: Path) -> None:
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise CheckpointError(
-            f"{folder}: must be a folder with a GPT-2, found {found}",
-            hint="Give a local folder; models are not downloaded.",
-        )
-    path = folder / "config.json"
-    if not path.exists():
-        raise CheckpointError(
-            f"{folder}: has no config.json",
-            hint="Give a folder that save_pretrained wrote, or a copy of a model's repository.",
-        )
-    model_type = read_json(path).get("model_type")
+    model_type = read_config(folder).get("model_type")
     if model_type != "gpt2":
         raise CheckpointError(
-            f"{path}: model_type must be gpt2, got {model_type!r}",
+            f"{folder / 'config.json'}: model_type must be gpt2, got {model_type!r}",
             hint="GPT-2 and DistilGPT2 can be upcycled.",
         )
     manifest = read_manifest(folder)
@@ -105,32 +93,6 @@ def _check_dense(folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: is upcycled already", hint="Give the dense model that it was made of."
         )
-
-
-def _load(folder: Path) -> Any:
-    model, info = _vendor(
-        folder,
-        lambda: transformers().GPT2LMHeadModel.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            output_loading_info=True,
-        ),
-    )
-    for name, found, expected in sorted(info["mismatched_keys"]):
-        raise CheckpointError(
-            f"{folder}: {name} must be {list(expected)} as config.json says, got {list(found)}",
-            hint="The weights are of another model than config.json: copy the folder again.",
-        )
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointError(
-            f"{folder}: the weights lack {len(missing)} tensors of a GPT-2, the first is "
-            f"{missing[0]}",
-            hint="The weights are of another model than config.json: copy the folder again.",
-        )
-    return model
 
 
 def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
@@ -143,14 +105,7 @@ def _tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 def _encoder(folder: Path, files: tuple[Path, ...], num_vocabulary: int) -> Encoder:
     if files:
-        library = transformers()
-        tokenizer = _vendor(
-            folder,
-            lambda: library.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            ),
-        )
-        return TokenizerEncoder(tokenizer, num_vocabulary)
+        return load_tokenizer(folder, num_vocabulary)
     if num_vocabulary not in _BYTE_VOCABULARIES:
         raise CheckpointError(
             f"{folder}: has no tokenizer, and {num_vocabulary} tokens are no vocabulary of bytes "
@@ -158,14 +113,3 @@ def _encoder(folder: Path, files: tuple[Path, ...], num_vocabulary: int) -> Enco
             hint="Copy tokenizer.json, or vocab.json and merges.txt, of the model there.",
         )
     return bytes_as_tokens
-
-
-def _vendor(folder: Path, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:  # what a damaged folder raises there is not documented
-        line = next(iter(str(error).strip().splitlines()), "")
-        raise CheckpointError(
-            f"{folder}: Transformers cannot load it: {type(error).__name__}: {line}",
-            hint="Check the files named, or copy the folder again.",
-        ) from error

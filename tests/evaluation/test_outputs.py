@@ -183,6 +183,33 @@ def test_a_token_outside_the_vocabulary_is_refused() -> None:
         compare(plain, routed, next_tokens)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"routed": 11}, "routed_logits: must be of 12 tokens as requests are, got 11"),
+        ({"plain": 13, "routed": 13}, "plain_logits: must be of 12 tokens as requests are, got 13"),
+        ({"next_tokens": 13}, "next_tokens: must be of 12 tokens as requests are, got 13"),
+        ({"mask": 11}, "mask: must be of 12 tokens as requests are, got 11"),
+    ],
+)
+def test_rows_that_would_be_taken_for_other_tokens_are_refused(
+    changes: dict[str, int], says: str
+) -> None:
+    plain, routed, next_tokens = random_outputs(6, num_tokens=13)
+    given = {"plain": plain, "routed": routed, "next_tokens": next_tokens, "mask": next_tokens >= 0}
+    cut = {name: values[: changes.get(name, 12)] for name, values in given.items()}
+
+    with pytest.raises(InputError, match=says):
+        compare(**cut, requests=torch.zeros(12, dtype=torch.long))
+
+
+def test_vocabularies_of_two_sizes_are_refused() -> None:
+    plain, routed, next_tokens = random_outputs(6)
+
+    with pytest.raises(InputError, match=r"routed_logits: must be \[12, 9\] .* got \[12, 1\]"):
+        compare(plain, routed[:, :1], next_tokens)
+
+
 def test_nothing_to_judge_is_an_error() -> None:
     plain, routed, next_tokens = random_outputs(6)
 

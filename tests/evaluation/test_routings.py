@@ -139,6 +139,17 @@ def test_an_expert_that_does_not_exist_is_refused(expert: int) -> None:
         compare(uses(0, expert))
 
 
+def test_decisions_that_would_be_taken_for_other_tokens_are_refused() -> None:
+    logits = LOGITS.expand(3, -1)
+
+    with pytest.raises(InputError, match=r"routed_experts: must be of 3 tokens .* got 1"):
+        compare(uses(0, 1), logits=logits)
+    with pytest.raises(InputError, match=r"plain_experts: must be of 3 tokens .* got 1"):
+        compare(RULE.choose(logits), plain=uses(0, 1), logits=logits)
+    with pytest.raises(InputError, match="logits: must be of 4 experts as the rule is, got 1"):
+        compare(uses(0, 1), plain=uses(0, 1), logits=LOGITS[:, :1])
+
+
 def test_memory_grows_with_requests_and_not_with_tokens() -> None:
     comparison = RoutingComparison()
     for _ in range(50):

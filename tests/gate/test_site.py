@@ -64,6 +64,15 @@ def test_gates_of_two_families_in_one_model_are_refused() -> None:
         find_gates(both)
 
 
+@pytest.mark.parametrize("top_k", [0, NUM_EXPERTS + 1])
+def test_a_gate_that_takes_more_experts_than_it_has_is_refused(top_k: int) -> None:
+    model = tiny_model("mixtral")
+    find_gates(model)[1].gate.top_k = top_k
+
+    with pytest.raises(CheckpointError, match=f"layer 1: its top_k must lie in 1..8, got {top_k}"):
+        find_gates(model)
+
+
 def test_a_gate_of_an_older_transformers_is_refused_with_what_it_lacks() -> None:
     model = tiny_model("deepseek-v3")
     del find_gates(model)[0].gate.num_group

@@ -86,6 +86,20 @@ def test_a_forward_replaced_on_the_module_is_refused_not_ignored() -> None:
     assert type(first).__name__ == "MixtralTopKRouter"
 
 
+def test_a_gate_whose_forward_was_replaced_later_can_still_be_given_back() -> None:
+    model = tiny_model("mixtral")
+    gate = find_gates(model)[1].gate
+    own = type(gate)
+    tune(model, softmax_temperature=2.0)
+    steer(gate, lambda logits, rule: rule.choose(logits))
+    gate.forward = gate.forward
+
+    steer(gate, None)
+    tune(model)
+
+    assert type(gate) is own
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_an_impossible_temperature_is_refused(temperature: float) -> None:
     with pytest.raises(CheckpointError, match="softmax_temperature must be above 0"):

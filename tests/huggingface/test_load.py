@@ -186,6 +186,11 @@ def test_an_upcycled_model_is_built_and_filled(tmp_path: Path) -> None:
     assert torch.equal(loaded.model(ids).logits, model(ids).logits)
     assert torch.equal(torch.random.get_rng_state(), state)
 
+    write_manifest(tmp_path, Manifest(tokens="bytes", upcycled=settings | {"layers": [7]}))
+    with pytest.raises(CheckpointError, match=r"moeprof.json: upcycled.layers: must lie in 0..1"):
+        load_model(tmp_path)
+    write_manifest(tmp_path, Manifest(tokens="bytes", upcycled=settings))
+
     tensors = load_file(tmp_path / "model.safetensors")
     gate = "transformer.h.1.mlp.gate.weight"
     for change, fault in (
@@ -292,6 +297,18 @@ def write(name: str, content: bytes) -> Callable[[Path], Any]:
         ),
         (reshape, r"model.norm.weight must be \[32\] as config.json says, got \[7\]"),
         (lose, "the weights lack 1 tensors of a MixtralForCausalLM, .* model.norm.weight"),
+        (
+            lambda folder: edit_config(folder, num_hidden_layers=1),
+            r"tensors that a MixtralForCausalLM of .* does not use, the first is model.layers.1.",
+        ),
+        (
+            lambda folder: edit_config(folder, num_experts_per_tok=9),
+            r"gate of layer 0: its top_k must lie in 1..8, got 9",
+        ),
+        (
+            lambda folder: edit_config(folder, attn_implementation="some/kernel@main"),
+            "config.json: attn_implementation must not name code on the network",
+        ),
         (without_tokenizer, "has no tokenizer"),
         (write("tokenizer.json", b"{"), "Transformers cannot load it"),
         (write("moeprof.json", b"{"), "moeprof.json: must be JSON"),
@@ -348,6 +365,30 @@ def test_a_damaged_folder_is_one_clear_error(
     assert capfd.readouterr() == ("", "")
 
 
+def test_layers_that_predict_further_tokens_may_stand_behind_the_others(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    further = {"model.layers.2.shared_head.norm.weight": torch.ones(32)}
+    save_file(load_file(path) | further, path, {"format": "pt"})
+
+    with pytest.raises(CheckpointError, match=r"have 1 tensors .* model.layers.2.shared_head"):
+        load_model(folder)
+
+    edit_config(folder, num_nextn_predict_layers=1)
+    assert load_model(folder).family == "mixtral"
+
+
+def test_a_bias_is_put_where_the_model_is(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "mini")
+    router = RouterSettings(selection_bias=torch.ones(2, 8).tolist())
+    write_manifest(folder, Manifest(tokens="bytes", router=router))
+
+    gate = find_gates(load_model(folder, device="meta").model)[1]
+
+    bias = gate.rule.tuning.selection_bias
+    assert bias is not None
+    assert bias.device == gate.gate.weight.device == torch.device("meta")
+
+
 def test_a_file_is_no_folder(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="must be a folder with a model, found a file"):
         load_model(folder / "config.json")
@@ -370,7 +411,7 @@ def test_a_plain_gpt2_is_told_how_it_becomes_an_moe(tmp_path: Path) -> None:
     assert "--upcycle" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "toaster"])
+@pytest.mark.parametrize("device", ["cuda:99", "hpu", "toaster"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device: str) -> None:
     with pytest.raises(DeviceUnavailable, match=f"device '{device}'"):
         load_model(None, device=device)  # type: ignore[arg-type]

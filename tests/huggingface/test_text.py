@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moeprof.errors import TextError
-from moeprof.huggingface.text import bytes_as_tokens, read_text, token_ids
+from moeprof.huggingface.text import TokenizerEncoder, bytes_as_tokens, read_text, token_ids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,13 @@ def test_a_text_comes_from_a_file_a_string_or_bytes(tmp_path: Path) -> None:
 def test_an_empty_text_is_refused(text: str | bytes) -> None:
     with pytest.raises(TextError, match="text: must not be empty"):
         token_ids(text, bytes_as_tokens)
+
+
+def test_a_text_of_no_tokens_is_refused() -> None:
+    encode = TokenizerEncoder(lambda _text, **_settings: {"input_ids": []}, num_vocabulary=9)
+
+    with pytest.raises(TextError, match="text in tokens: must not be empty"):
+        encode(" ")
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:

@@ -134,8 +134,9 @@ def test_a_router_is_shown_the_layer_its_rule_and_what_it_was_given() -> None:
     router = FirstExperts()
     placement = place("contiguous", num_experts=NUM_EXPERTS, num_ranks=2, seed=0)
     telemetry = Telemetry((GpuReading(rank=1, die_celsius=60.0),))
+    cost: Any = object()
 
-    with patch(model, router, placement=placement, telemetry=telemetry):
+    with patch(model, router, placement=placement, cost=cost, telemetry=telemetry):
         model(tokens(1, 3))
 
     (context,) = router.seen
@@ -143,7 +144,7 @@ def test_a_router_is_shown_the_layer_its_rule_and_what_it_was_given() -> None:
     assert context.rule.num_experts == NUM_EXPERTS
     assert context.placement is placement
     assert context.telemetry is telemetry
-    assert context.cost is None
+    assert context.cost is cost
 
 
 def test_telemetry_that_is_a_function_is_asked_at_every_layer() -> None:
@@ -178,6 +179,17 @@ def test_an_error_inside_the_block_leaves_the_model_unpatched() -> None:
 
     with pytest.raises(KeyError), patch(model, FirstExperts()):
         raise KeyError("anything")
+
+    assert [type(module) for module in model.modules()] == own
+
+
+def test_a_model_that_was_never_patched_is_left_alone_whatever_its_gates_are() -> None:
+    model = tiny_model("mixtral")
+    gate = find_gates(model)[0].gate
+    gate.forward = gate.forward  # so that it could not be patched
+    own = [type(module) for module in model.modules()]
+
+    unpatch(model)
 
     assert [type(module) for module in model.modules()] == own
 

@@ -101,10 +101,10 @@ def test_loading_says_nothing_on_the_terminal(
 
 
 def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="must be a folder with a GPT-2, found nothing"):
+    with pytest.raises(CheckpointError, match="must be a folder with a model, found nothing"):
         load_dense(tmp_path / "absent")
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="must be a folder with a GPT-2, found a file"):
+    with pytest.raises(CheckpointError, match="must be a folder with a model, found a file"):
         load_dense(tmp_path / "file")
 
 
@@ -142,6 +142,26 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="is damaged"):
         load_dense(tmp_path)
+
+
+def test_a_model_of_more_layers_than_its_config_says_is_refused(tmp_path: Path) -> None:
+    path = dense_folder(tmp_path) / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"n_layer": 1}), encoding="utf-8")
+
+    with pytest.raises(
+        CheckpointError, match=r"tensors .* does not use, the first is transformer\.h\.1\."
+    ):
+        load_dense(tmp_path)
+
+
+def test_constants_that_old_checkpoints_hold_are_no_weights(tmp_path: Path) -> None:
+    path = dense_folder(tmp_path) / WEIGHTS
+    held = {"transformer.h.0.attn.bias": torch.ones(1, 1, 64, 64).tril()}
+    held["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(load_file(path) | held, path, metadata={"format": "pt"})
+
+    assert load_dense(tmp_path).num_vocabulary == 256
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
