@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_recipe_for_a_sweep_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "quickstart", "--out", str(tmp_path / "out")])
 
-    assert "no such recipe" not in refused(result, RecipeError).message
+    assert "is a recipe for sweep" in refused(result, RecipeError).message
     assert not (tmp_path / "out").exists()
 
 

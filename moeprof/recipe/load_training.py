@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoadedTraining:
-    """A training recipe and the text it was read from."""
+    """A training recipe and the file it was read from."""
 
     path: Path
-    text: str
     recipe: TrainingRecipe
 
 
@@ -30,7 +29,7 @@ def load_training(path: Path, *, seed: int | None = None) -> LoadedTraining:
 
     Raises RecipeError naming the file, the key, what was found and what would be right.
     """
-    text, written = read_toml(path)
+    _, written = read_toml(path)
     refuse_other_kind(written, "training", path)
     if seed is not None:
         written["seed"] = seed
@@ -38,4 +37,4 @@ def load_training(path: Path, *, seed: int | None = None) -> LoadedTraining:
         recipe = TrainingRecipe.model_validate(written)
     except ValidationError as error:
         raise RecipeError(f"{path}: {describe(error, TrainingRecipe)}") from error
-    return LoadedTraining(path=path, text=text, recipe=recipe)
+    return LoadedTraining(path=path, recipe=recipe)

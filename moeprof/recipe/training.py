@@ -189,4 +189,6 @@ class TrainingRecipe(Strict):
             raise ValueError("variants train a model from nothing, got them with upcycle")
         if not self.variants and self.num_seeds > 1:
             raise ValueError(f"num_seeds belongs to a study with variants, got {self.num_seeds}")
+        if self.seed + self.num_seeds > 2**63:
+            raise ValueError(f"seed must leave room below 2**63 for num_seeds, got {self.seed}")
         return self

@@ -91,7 +91,7 @@ def step_facts(event: StepDone) -> Table:
     validated = event.validation_bits_per_byte
     machine = [
         f"{human.quantity(reading.tokens_per_second, '')} tokens/s",
-        human.quantity(reading.used_bytes, "B"),
+        human.quantity(reading.peak_bytes, "B"),
         human.watts(reading.watts),
         human.celsius(reading.die_celsius),
     ]

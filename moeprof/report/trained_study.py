@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from io import BytesIO
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rich.table import Table
 
+from moeprof.dataset.files import replace_file
+from moeprof.errors import CheckpointError
 from moeprof.training.curve import read_curve
 from moeprof.training.session import CURVE_NAME
 
@@ -63,7 +66,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 def draw_if_possible(ended: StudyEnded) -> Path | None:
     """Draw the curves of every finished variant as SVG; None where matplotlib is not installed.
 
-    Raises CheckpointError: a run's curve is gone or damaged.
+    Raises CheckpointError: a run's curve is gone or damaged, or the picture cannot be written.
     """
     if find_spec("matplotlib") is None or not ended.variants:
         return None
@@ -95,7 +98,12 @@ def draw_if_possible(ended: StudyEnded) -> Path | None:
     many[2].set_ylim(0, None)
     figure.legend(*many[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     path = ended.out / PICTURE_NAME
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    drawn = BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    try:
+        replace_file(path, drawn.getvalue())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
     return path
 
 

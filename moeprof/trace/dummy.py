@@ -1,7 +1,7 @@
 """Which forward passes of an engine's recording are warm-up or profiling, and not requests.
 
 Engines run such passes on zeroed or repeated tokens when they start, capture CUDA graphs or keep
-idle ranks in step; they made 31 to 87 % of the rows of four recordings by vendors.
+idle ranks in step. They can be most of a recording, and no request pays for them.
 A pass is flagged for one of three signs:
 
 - repeated tokens: in every layer the same `top_k` experts get at least 95 % of the rows of 8 tokens

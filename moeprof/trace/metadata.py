@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 import moeprof
 from moeprof.errors import TraceError
@@ -14,6 +14,7 @@ Source = Literal["recorded", "sglang", "vllm"]
 Kind = Literal["routing", "expert-counts"]
 
 SCHEMA_VERSION: Final = 1
+NUM_EXPERTS_MAX: Final = 1 << 15  # their numbers are int16
 VERSION_KEY: Final = b"schema_version"
 TRACE_KEY: Final = b"moeprof_trace"
 
@@ -37,9 +38,9 @@ class TraceMetadata:
 
     kind: Kind
     source: Source
-    num_experts: int
-    top_k: int
-    layers: tuple[int, ...]
+    num_experts: Annotated[int, Field(ge=1, le=NUM_EXPERTS_MAX)]
+    top_k: Annotated[int, Field(ge=1, le=NUM_EXPERTS_MAX)]
+    layers: Annotated[tuple[int, ...], Field(min_length=1)]
     files: tuple[SourceFile, ...]
     model: str | None = None
     family: str | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _EXPONENT = 0x7C00  # of a float16: all ones where the number is infinite or NaN
 _FRACTION = 0x03FF
+_BROKEN = "The model is broken, or its dtype too narrow: try --dtype fp32."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,14 +85,16 @@ class GateRecorder:
         experts, weights, logits = zip(*(answers[0] for answers in self._answers), strict=True)
         for answers in self._answers:
             answers.clear()
+        shares = torch.stack(weights).cpu().numpy()
         halves: NDArray[np.float16] | None = None
         num_at_limit = 0
         if self._with_logits:
             halves = torch.stack(logits).cpu().numpy()
             num_at_limit = self._hold_to_limit(halves)
+        self._refuse_nan_weights(shares)
         return GateAnswers(
             experts=torch.stack(experts).cpu().numpy(),
-            weights=torch.stack(weights).cpu().numpy(),
+            weights=shares,
             logits=halves,
             num_logits_at_limit=num_at_limit,
         )
@@ -107,6 +110,17 @@ class GateRecorder:
 
         return keep
 
+    def _refuse_nan_weights(self, weights: NDArray[np.float32]) -> None:
+        # Without the logits they tell of a NaN there, and of an infinity that the logits may be.
+        wrong = np.isnan(weights)
+        if wrong.any():
+            layer, token, _ = (int(each) for each in np.argwhere(wrong)[0])
+            raise TraceError(
+                f"layer {self._sites[layer].layer}: a weight is NaN for token {token} of the "
+                f"batch, and {int(wrong.sum())} are in all",
+                hint=_BROKEN,
+            )
+
     def _hold_to_limit(self, halves: NDArray[np.float16]) -> int:
         # NumPy computes float16 slowly; their bits are compared as whole numbers.
         bits = halves.view(np.uint16)
@@ -119,7 +133,7 @@ class GateRecorder:
             raise TraceError(
                 f"layer {self._sites[layer].layer}: the logit of expert {expert} is NaN for token "
                 f"{token} of the batch, and {int(wrong.sum())} are in all",
-                hint="The model is broken, or its dtype too narrow: try --dtype fp32.",
+                hint=_BROKEN,
             )
         np.clip(halves, -FLOAT16_MAX, FLOAT16_MAX, out=halves)
         return int(special.sum())

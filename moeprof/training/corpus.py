@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moeprof.errors import TextError
+from moeprof.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,6 +123,16 @@ def read_corpus(paths: Sequence[Path], section: TextSection) -> Corpus:
         num_left_out=num_left_out + len(files) - len(kept),
         fingerprint=_fingerprint(splits),
     )
+
+
+def refuse_written_into(paths: Sequence[Path], out: Path) -> None:
+    """Raise UsageError if what is written to `out` would become part of the text at `paths`."""
+    for path in paths:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise UsageError(
+                f"--out {out}: lies in the text folder {path}, whose text it would change",
+                hint="Give a folder outside of the text.",
+            )
 
 
 def _visible(folder: Path) -> list[Path]:

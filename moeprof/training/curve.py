@@ -53,8 +53,11 @@ class Curve:
         self.num_bytes += len(line)
 
     def sync(self) -> None:
-        """Return once every line is on the disk. Raises OSError."""
-        files.sync(self._descriptor)
+        """Return once every line is on the disk. Raises CheckpointError."""
+        try:
+            files.sync(self._descriptor)
+        except OSError as error:
+            raise CheckpointError(f"{self._path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Let the file go."""

@@ -28,6 +28,7 @@ def deterministic(place: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision(before_precision)
         return
     before = torch.are_deterministic_algorithms_enabled()
+    before_warn = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic  # its one setting is not in its types
     before_fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
@@ -37,5 +38,5 @@ def deterministic(place: torch.device) -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=before_warn)
         memory.fill_uninitialized_memory = before_fill

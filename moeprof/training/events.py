@@ -37,10 +37,14 @@ class TrainingStarted:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the machine told during a step; None is what it does not tell."""
+    """What the machine told during a step; None is what it does not tell.
+
+    `peak_bytes` is the most memory that this process has used so far, of the GPU's where it has
+    one.
+    """
 
     tokens_per_second: float
-    used_bytes: int | None
+    peak_bytes: int
     watts: float | None = None
     die_celsius: float | None = None
 

@@ -36,11 +36,13 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a run came to; all of it but the seconds follows from recipe, text and seed.
+    """What a run came to.
+
+    On one machine, all of it but the seconds follows from recipe, text and seed.
 
     `trigram_bits_per_byte` is the byte model of the two bytes before, on the same split; None in
     the runs of a study, which fits it once. `identity` is what a resumed run must share,
-    `conditions` what it should.
+    `conditions` what it should; those told are of the process that finished.
     """
 
     recipe_name: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import moeprof
 from moeprof.errors import CheckpointError
 from moeprof.huggingface.extra import transformers
 
@@ -50,6 +51,8 @@ def conditions() -> dict[str, str]:
     return {
         "threads": str(torch.get_num_threads()),
         "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "moeprof": moeprof.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": str(transformers().__version__),

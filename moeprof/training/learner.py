@@ -19,6 +19,7 @@ from moeprof.training.schedule import rate_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -110,12 +111,18 @@ class Learner:
             found[_BIAS] = self.bias
         return found
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave. Raises CheckpointError: they are another model's."""
+    def restore(self, tensors: Mapping[str, Tensor], where: Path) -> None:
+        """Go on from what `tensors` gave, which were read from `where`.
+
+        Raises CheckpointError: they are another model's.
+        """
         own = self._own_state()
         names = {name.removeprefix("model.") for name in tensors if name.startswith("model.")}
         if names != own.keys() or (_BIAS in tensors) != (self.bias is not None):
-            raise CheckpointError("the checkpoint's tensors are not those of the recipe's model")
+            raise CheckpointError(
+                f"{where}: its tensors are not those of the recipe's model",
+                hint="Go on with the Transformers that began it, or train in another folder.",
+            )
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(tensors[f"model.{name}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # A driver takes milliseconds to answer, and a temperature does not move faster.
 _SENSOR_SECONDS: Final = 1.0
+# Linux counts in kibibytes, macOS in bytes (getrusage(2) of each).
+_RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 
 
 def open_trainer(selector: str) -> tuple[Device, torch.device]:
@@ -65,14 +68,12 @@ class Machine:
             self._state = self._device.state()
         return Reading(
             tokens_per_second=num_tokens / seconds,
-            used_bytes=self._used_bytes(),
+            peak_bytes=self._peak_bytes(),
             watts=self._state.watts,
             die_celsius=self._state.die_celsius,
         )
 
-    def _used_bytes(self) -> int:
-        """Return the most memory in use so far: the GPU's, or on a CPU this process's."""
+    def _peak_bytes(self) -> int:
         if self._place.type == "cuda":
             return torch.cuda.max_memory_allocated(self._place)
-        # Linux counts in kibibytes.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES

@@ -12,14 +12,14 @@ from moeprof.dataset.lock import acquire
 from moeprof.errors import CheckpointError
 from moeprof.training.beginning import begin
 from moeprof.training.checkpoint import load_checkpoint
-from moeprof.training.corpus import read_corpus
+from moeprof.training.corpus import read_corpus, refuse_written_into
 from moeprof.training.deterministic import deterministic
 from moeprof.training.events import TrainingEnded
 from moeprof.training.figures import FILE_NAME, read_figures
 from moeprof.training.finish import finish
 from moeprof.training.identity import identity_of, refuse_other
 from moeprof.training.machine import open_trainer
-from moeprof.training.session import Session, Setting
+from moeprof.training.session import CURVE_NAME, Session, Setting
 from moeprof.training.texts import split_texts
 
 if TYPE_CHECKING:
@@ -61,15 +61,18 @@ def train(
 
     Raises:
         TextError: a text is missing, unreadable, no text, or too short.
-        CheckpointError: the folder holds another run, or a damaged one, or cannot be written.
+        CheckpointError: the folder holds another run or model, or a damaged one, or cannot be
+            written.
         RecipeError: the recipe does not fit the dense model, or its loss grows without bound.
-        UsageError: `dense` and the recipe do not go together.
+        UsageError: `dense` and the recipe do not go together, or `out` lies in the text.
         DeviceError: the device is not here, or has too little memory.
         DatasetError: another process trains in the folder.
         ExtraMissing: Transformers is not installed.
 
     """
     recipe, out = request.loaded.recipe, request.out
+    _refuse_foreign(out)
+    refuse_written_into(request.texts, out)
     corpus = read_corpus(request.texts, recipe.text)
     beginning = begin(request.loaded, request.dense)
     device, place = open_trainer(request.selector)
@@ -104,6 +107,16 @@ def train(
             return TrainingEnded(out, figures.num_steps, figures.num_steps, figures)
     finally:
         device.close()
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise CheckpointError if a folder has a model that would be lost: the dense one, say."""
+    is_ours = (out / CURVE_NAME).exists() or (out / FILE_NAME).exists()
+    if (out / "config.json").exists() and not is_ours:
+        raise CheckpointError(
+            f"{out}: holds a model of another origin, which would be overwritten",
+            hint="Train in another folder with --out.",
+        )
 
 
 @contextmanager

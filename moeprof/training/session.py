@@ -91,7 +91,7 @@ class Session:
         worries: tuple[str, ...] = ()
         if found is not None:
             place, tensors = found
-            self.learner.restore(tensors)
+            self.learner.restore(tensors, self._setting.checkpoint)
             self.num_done, self.spent_seconds = place.num_done, place.spent_seconds
             self.validation = place.validation_bits_per_byte
             if place.best_bits_per_byte is not None and place.best_step is not None:

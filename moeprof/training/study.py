@@ -10,7 +10,7 @@ from moeprof.dataset.files import make_folder, replace_file
 from moeprof.errors import CheckpointError, ExitCode
 from moeprof.recipe.load_training import LoadedTraining
 from moeprof.recipe.training import TrainingRecipe
-from moeprof.training.corpus import read_corpus
+from moeprof.training.corpus import read_corpus, refuse_written_into
 from moeprof.training.ngram import fit_trigram
 from moeprof.training.run import TrainingRequest
 from moeprof.training.study_workers import trained
@@ -89,7 +89,7 @@ def study_runs(
                 }
             )
             folder = out / variant.name / f"seed-{seed}"
-            one = LoadedTraining(path=loaded.path, text=loaded.text, recipe=own)
+            one = LoadedTraining(path=loaded.path, recipe=own)
             request = TrainingRequest(
                 one, folder, texts=tuple(texts), selector="cpu", has_yardstick=False
             )
@@ -108,10 +108,13 @@ def run_study(
 ) -> StudyEnded:
     """Train what is not trained yet, one thread per run, and write `study.json`.
 
-    Raises what `train` raises, and CheckpointError where `out` cannot be written.
+    Raises what `train` raises, CheckpointError where `out` cannot be written, and DeviceError where
+    a worker was ended from outside.
     """
+    refuse_written_into(texts, out)
     corpus = read_corpus(texts, loaded.recipe.text)
     runs = study_runs(loaded, out, texts)
+    num_workers = min(num_workers, len(runs))
     try:
         make_folder(out)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from moeprof.errors import DeviceError
 from moeprof.training.run import train
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def trained(
     """Yield the figures of each request, by its index, as they are done.
 
     A request to stop reaches every worker: it keeps where it is, and yields nothing. What a
-    worker raises is raised here, with the others ended.
+    worker raises is raised here, with the others ended; DeviceError where one was ended from
+    outside.
     """
     context = get_context("spawn")  # a fork would copy locks that torch's threads may hold
     stop = context.Event()
@@ -70,6 +73,11 @@ def trained(
                     figures = None if future.cancelled() else future.result().figures
                     if figures is not None:
                         yield index, figures
+        except BrokenProcessPool as error:
+            raise DeviceError(
+                "a worker of the study was ended from outside, perhaps for want of memory",
+                hint="The same command goes on with what is not done.",
+            ) from error
         except BaseException:
             # What runs would go on for minutes, and nobody waits for it any more.
             for child in active_children():

@@ -78,6 +78,10 @@ def test_the_study_compares_every_loss_with_none_under_three_seeds() -> None:
         ),
         (MINIMAL + '[[variants]]\nname = "a"\n' * 2, "variants must differ in name"),
         (MINIMAL + '[[variants]]\nname = "../a"\n', r"variants\[0\]\.name"),
+        (
+            f"seed = {2**63 - 1}\nnum_seeds = 3\n" + MINIMAL + '[[variants]]\nname = "a"\n',
+            "seed must leave room below",
+        ),
     ],
 )
 def test_a_fault_names_its_key_and_what_would_be_right(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from moeprof.errors import CheckpointError
 from moeprof.report.trained import TrainCommand, figure_lines
 from moeprof.report.trained_lines import TrainingLines, started_lines, step_words
 from moeprof.report.trained_panel import TrainingPanel, load_bars, step_facts
@@ -52,7 +53,7 @@ STEP = StepDone(
     bits_per_byte=1.78,
     validation_bits_per_byte=1.9,
     is_validated=False,
-    reading=Reading(tokens_per_second=12_345.0, used_bytes=2**30, watts=99.0),
+    reading=Reading(tokens_per_second=12_345.0, peak_bytes=2**30, watts=99.0),
     remaining_seconds=75.0,
 )
 FIGURES = Figures(
@@ -210,3 +211,12 @@ def test_a_studys_picture_names_every_variant_and_is_the_same_every_time(
     assert b"none" in first
     assert b"switch" in first
     assert path.read_bytes() == first
+
+
+def test_a_picture_that_cannot_be_written_is_a_clear_error(study: StudyEnded) -> None:
+    (study.out / "study.svg").mkdir()
+
+    with pytest.raises(CheckpointError, match=r"study\.svg: cannot be written"):
+        draw_if_possible(study)
+
+    assert not list(study.out.glob(".*"))

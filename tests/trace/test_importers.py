@@ -157,6 +157,65 @@ def test_fields_of_another_length_are_refused(tmp_path: Path) -> None:
         sglang(save(tmp_path / "recording.pt", [spoilt]))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("topk_ids_of_layer", "ids", "topk_ids_of_layer must be whole numbers, found str"),
+        ("topk_ids_of_layer", [[1], [1, 2]], "topk_ids_of_layer must be whole numbers, found list"),
+        ("topk_ids_of_layer", torch.ones(2, 3, 4), "whole numbers, found .* of torch.float32"),
+        ("topk_ids_of_layer", torch.ones(2, 3, dtype=torch.int32), "must be .num_layers, num_tok"),
+        ("input_ids", {}, "input_ids must be whole numbers, found dict"),
+        ("input_ids", [2**40] * 30, r"input_ids must lie in .* found 1099511627776"),
+        ("forward_pass_id", None, "forward_pass_id must be whole numbers, found NoneType"),
+        ("forward_pass_id", [1, 2], "forward_pass_id must be one number"),
+        ("forward_pass_id", 2**40, "forward_pass_id must lie in"),
+        ("extend_seq_lens", 30, "extend_seq_lens must be lengths, found 30"),
+        ("extend_seq_lens", [-5, 35], "extend_seq_lens must be lengths"),
+    ],
+)
+def test_a_field_that_is_no_table_of_whole_numbers_is_named(
+    tmp_path: Path, field: str, value: Any, told: str
+) -> None:
+    spoilt = record(np.random.default_rng(0), 30) | {field: value}
+
+    with pytest.raises(TraceError, match=rf"recording\.pt: record 0: .*{told}"):
+        sglang(save(tmp_path / "recording.pt", [spoilt]))
+
+
+def test_lengths_of_no_prefill_are_no_fault(tmp_path: Path) -> None:
+    decode = record(np.random.default_rng(0), 30) | {"extend_seq_lens": []}
+
+    assert sglang(save(tmp_path / "recording.pt", [decode])).num_tokens == 30
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"logical_count": None}, "logical_count must be whole numbers, found NoneType"),
+        ({"logical_count": torch.ones(2, 3, 4, dtype=torch.bool)}, "found .* of torch.bool"),
+        ({"logical_count": torch.ones(4, dtype=torch.int64)}, "must be .num_steps, num_layers"),
+        ({"logical_count": torch.full((2, 3, 4), 2**32)}, r"must lie in .* found 4294967296"),
+        ({"records": [{"global_physical_count": "x"}]}, "record 0: global_physical_count must be"),
+        ({"records": [{"global_physical_count": torch.ones(3, 4)}]}, "found .* of torch.float32"),
+        (
+            {
+                "records": [{"global_physical_count": torch.ones(3, 4, dtype=torch.int64)}],
+                "last_physical_to_logical_map": torch.full((3, 4), 2**40),
+            },
+            "must have at most 32768 experts, got 1099511627777",
+        ),
+    ],
+)
+def test_counts_that_cannot_be_kept_are_refused(
+    tmp_path: Path, content: dict[str, Any], told: str
+) -> None:
+    file = tmp_path / "recording.pt"
+    torch.save(content, file)
+
+    with pytest.raises(TraceError, match=told):
+        import_sglang(file, tmp_path / "counts.parquet", num_experts=None, top_k=2)
+
+
 def test_a_stat_recording_becomes_counts(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     rows = np.zeros((10, NUM_LAYERS, NUM_EXPERTS), dtype=np.int32)
@@ -329,6 +388,18 @@ def test_responses_of_the_server_are_read_in_every_form(tmp_path: Path) -> None:
         ('{"routed_experts": [[1], [1, 2]]}', "must be nested lists of one shape, or a"),
         ('{"routed_experts": [[1, 2]]}', "must be .* of whole numbers, found"),
         ('{"routed_experts": [[[0.5]]]}', "of whole numbers, found .* of float64"),
+        ('{"routed_experts": 5}', "routed_experts must be nested lists of one shape, .* found 5"),
+        ('{"routed_experts": "UEsDBHp6"}', "must be nested lists of one shape, or a"),
+        ('{"routed_experts": [[[1]]], "prompt_routed_experts": 5}', "prompt_routed_experts must"),
+        (
+            '{"routed_experts": [[[1]]], "prompt_token_ids": 5, "token_ids": [1]}',
+            "must be lists of whole numbers",
+        ),
+        (
+            '{"routed_experts": [[[1]]], "prompt_token_ids": [1099511627776], "token_ids": [1]}',
+            "must be lists of whole numbers",
+        ),
+        ("[" * 100_000, "line 2: must be JSON"),
         (
             '{"routed_experts": [[[1]], [[2]]], "prompt_token_ids": [], "token_ids": [1]}',
             "experts of 2 tokens and ids of 1",
@@ -361,6 +432,26 @@ def test_an_array_of_objects_is_refused_and_not_run(tmp_path: Path) -> None:
         vllm(file)
 
     assert not made.exists()
+
+
+def test_an_expert_of_more_than_32_bits_is_out_of_range_and_not_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "routed.npy"
+    np.save(file, request_of(20).astype(np.int64) + 2**32)
+
+    with pytest.raises(TraceError, match=r"has an expert that does not lie in 0\.\.15"):
+        vllm(file)
+    with pytest.raises(TraceError, match="must have at most 32768 experts, got 40000"):
+        vllm(file, num_experts=40_000)
+
+
+def test_arrays_in_base64_are_not_an_archive(tmp_path: Path) -> None:
+    buffer, file = io.BytesIO(), tmp_path / "routed.jsonl"
+    np.savez(buffer, request_of(3))
+    line = {"routed_experts": base64.b64encode(buffer.getvalue()).decode()}
+    file.write_text(json.dumps(line), encoding="utf-8")
+
+    with pytest.raises(TraceError, match=r"or a \.npy file in base64"):
+        vllm(file)
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

@@ -95,7 +95,17 @@ def test_a_schema_that_is_not_known_is_refused(tmp_path: Path, version: bytes, t
         open_trace(path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("top_k", "two"), ("source", "mine"), ("layers", None)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("top_k", "two"),
+        ("top_k", 0),
+        ("num_experts", 2**40),
+        ("source", "mine"),
+        ("layers", None),
+        ("layers", []),
+    ],
+)
 def test_damaged_metadata_is_named_by_key(tmp_path: Path, key: str, value: Any) -> None:
     path = tmp_path / "trace.parquet"
     write_example(path)

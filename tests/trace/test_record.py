@@ -178,6 +178,17 @@ def test_a_nan_ends_the_recording_and_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_nan_is_noticed_without_the_logits_too(tmp_path: Path) -> None:
+    model = tiny_model("mixtral")
+    with torch.no_grad():
+        find_gates(model)[1].gate.weight[3] = torch.nan
+
+    with pytest.raises(TraceError, match="layer 1: a weight is NaN for token 0 of the batch"):
+        record(tmp_path / "trace.parquet", loaded(model=model), top_only=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_gate_that_runs_twice_is_refused() -> None:
     model = tiny_model("mixtral")
     ids = torch.tensor([[1, 2, 3]])

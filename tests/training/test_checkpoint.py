@@ -118,6 +118,14 @@ def test_a_curve_is_cut_to_where_the_checkpoint_stands(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"step": 1}\n{"step": 3}\n'
 
 
+def test_a_curve_that_does_not_reach_the_disk_is_named(tmp_path: Path) -> None:
+    curve = Curve.at(tmp_path / "curve.jsonl", 0)
+    curve.close()
+
+    with pytest.raises(CheckpointError, match=r"curve\.jsonl: cannot be written"):
+        curve.sync()
+
+
 def test_a_curve_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "curve.jsonl"
     path.write_bytes(b'{"step": 1}\n')

@@ -14,6 +14,7 @@ from moeprof.dataset.lock import acquire
 from moeprof.errors import CheckpointError, DatasetError, DeviceUnavailable, RecipeError, UsageError
 from moeprof.gate.site import find_gates
 from moeprof.huggingface.load import load_model
+from moeprof.training.checkpoint import load_checkpoint, save_checkpoint
 from moeprof.training.curve import read_curve
 from moeprof.training.figures import read_figures
 from moeprof.training.judge import judge
@@ -139,6 +140,69 @@ def test_another_recipe_or_text_is_refused(tmp_path: Path, other: str, finished:
     assert "--out" in caught.value.hint
 
 
+def test_a_model_of_another_origin_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "out" / name).write_bytes(b"precious")
+    with pytest.raises(CheckpointError, match="holds a model of another origin") as caught:
+        run(tmp_path)
+
+    assert "--out" in (caught.value.hint or "")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"precious"
+    assert not (tmp_path / "out" / "state").exists()
+
+
+def test_a_run_is_not_written_into_its_own_text(tmp_path: Path) -> None:
+    request = TrainingRequest(
+        recipe_at(tmp_path), tmp_path / "deep" / "out", (tmp_path,), selector="cpu"
+    )
+    with pytest.raises(UsageError, match="lies in the text folder"):
+        train(request, observer=Listener())
+
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_checkpoint_with_other_tensors_names_its_file(tmp_path: Path) -> None:
+    run(tmp_path, stop_after=2)
+    path = tmp_path / "out" / "state" / "checkpoint.safetensors"
+    found = load_checkpoint(path)
+    assert found is not None
+    place, tensors = found
+    save_checkpoint(path, place, tensors | {"model.another": torch.zeros(1)})
+
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: its tensors are not"):
+        run(tmp_path)
+
+
+class _EndsWhenJudged(Listener):
+    """A process that dies while the saved model is judged."""
+
+    def judging(self, what: str) -> None:
+        super().judging(what)
+        if len(self.judged) > 1:
+            raise RuntimeError("killed")
+
+
+def test_a_run_that_dies_while_it_is_judged_is_judged_again(tmp_path: Path) -> None:
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole = run(tmp_path / "whole").figures
+    folder = tmp_path / "broken"
+    request = TrainingRequest(
+        recipe_at(folder), folder / "out", texts=(text_at(folder),), selector="cpu"
+    )
+    with pytest.raises(RuntimeError, match="killed"):
+        train(request, observer=_EndsWhenJudged())
+    assert (folder / "out" / "model.safetensors").exists()
+    again = run(folder).figures
+
+    assert whole is not None
+    assert again is not None
+    assert again.test == whole.test
+    assert again.best_validation_bits_per_byte == whole.best_validation_bits_per_byte
+    assert not (folder / "out" / "state" / "checkpoint.safetensors").exists()
+
+
 def test_how_often_a_run_is_kept_may_change(tmp_path: Path) -> None:
     run(tmp_path, stop_after=2)
     slower = RECIPE.replace("checkpoint_every_seconds = 0", "checkpoint_every_seconds = 60")
@@ -201,5 +265,5 @@ def test_what_the_machine_tells_is_kept_beside_the_curve(tmp_path: Path) -> None
     lines = (tmp_path / "out" / "machine.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert len(rows) == 20
-    assert all(row["tokens_per_second"] > 0 and row["used_bytes"] > 2**20 for row in rows)
+    assert all(row["tokens_per_second"] > 0 and row["peak_bytes"] > 2**20 for row in rows)
     assert all({"watts", "die_celsius"} <= row.keys() for row in rows)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from multiprocessing import active_children
 from typing import TYPE_CHECKING
 
 import pytest
 from training.examples import RECIPE, recipe_at, text_at
 
-from moeprof.errors import TextError
+from moeprof.errors import DeviceError, TextError, UsageError
 from moeprof.training.figures import read_figures
 from moeprof.training.study import StudyRun, run_study, study_runs
 
@@ -98,3 +101,37 @@ def test_a_fault_of_the_text_is_told_before_any_run(tmp_path: Path) -> None:
         )
 
     assert counter.promised == 0
+
+
+def test_a_study_is_not_written_into_its_own_text(tmp_path: Path) -> None:
+    counter = Counter()
+    with pytest.raises(UsageError, match="lies in the text folder"):
+        run_study(
+            recipe_at(tmp_path, STUDY),
+            tmp_path / "out",
+            texts=[tmp_path],
+            num_workers=1,
+            observer=counter,
+        )
+
+    assert counter.promised == 0
+
+
+def test_a_worker_that_is_killed_ends_the_study_with_what_to_do(tmp_path: Path) -> None:
+    def kill_workers() -> bool:
+        for child in active_children():
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+        return False
+
+    with pytest.raises(DeviceError, match="was ended from outside") as caught:
+        run_study(
+            recipe_at(tmp_path, STUDY),
+            tmp_path / "out",
+            texts=[text_at(tmp_path)],
+            num_workers=2,
+            observer=Counter(),
+            stop_requested=kill_workers,
+        )
+
+    assert "goes on" in (caught.value.hint or "")

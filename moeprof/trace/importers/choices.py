@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moeprof.errors import TraceError
+from moeprof.trace.metadata import NUM_EXPERTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,10 @@ def choices(
     counted.
 
     Raises TraceError: there is nothing in the file, an expert out of range, one chosen twice by a
-    token, some experts of a token missing, or another `top_k` than the one given.
+    token, some experts of a token missing, another `top_k` than the one given, or more experts than
+    a trace holds.
     """
+    refuse_too_many(file, num_experts)
     if len({each.experts.shape[::2] for each in passes}) != 1:
         raise TraceError(
             f"{file}: must have passes of the same layers and top_k, found {_shapes(passes)}"
@@ -81,6 +84,12 @@ def choices(
         top_k=width,
         num_tokens_left_out=num_left_out,
     )
+
+
+def refuse_too_many(file: Path, num_experts: int) -> None:
+    """Raise TraceError if a trace has no number for every expert: it keeps them in 16 bits."""
+    if num_experts > NUM_EXPERTS_MAX:
+        raise TraceError(f"{file}: must have at most {NUM_EXPERTS_MAX} experts, got {num_experts}")
 
 
 def counts_of(experts: NDArray[Any], num_experts: int) -> NDArray[np.int64]:

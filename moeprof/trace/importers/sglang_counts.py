@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from moeprof.errors import TraceError
 from moeprof.trace.counts import ExpertCounts
@@ -16,6 +15,7 @@ from moeprof.trace.importers.sglang_tokens import (
     num_logical_experts,
     replication_note,
 )
+from moeprof.trace.importers.whole_numbers import as_int32, pass_number, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,16 +33,15 @@ def stat_counts(file: Path, found: Any, metadata: TraceMetadata) -> ExpertCounts
 
     Raises TraceError: another shape, or a number that does not fit what was given.
     """
-    table = torch.as_tensor(found)
-    if table.ndim == _NUM_AXES - 1:
-        table = table.unsqueeze(0)
+    rows = whole_numbers(f"{file}: logical_count", found)
+    if rows.ndim == _NUM_AXES - 1:
+        rows = rows[np.newaxis]
         metadata = replace(metadata, notes=("all steps were summed by the recorder",))
-    if table.ndim != _NUM_AXES or table.is_floating_point():
+    if rows.ndim != _NUM_AXES:
         raise TraceError(
-            f"{file}: logical_count must be [num_steps, num_layers, num_experts] of whole numbers, "
-            f"found {list(table.shape)} of {table.dtype}"
+            f"{file}: logical_count must be [num_steps, num_layers, num_experts], found "
+            f"{list(rows.shape)}"
         )
-    rows = table.numpy()
     if metadata.num_experts not in {0, rows.shape[2]}:
         raise TraceError(
             f"{file}: counts {rows.shape[2]} experts, --num-experts says {metadata.num_experts}"
@@ -57,14 +56,17 @@ def pass_counts(file: Path, content: Mapping[str, Any], metadata: TraceMetadata)
     Raises TraceError: shapes that differ, or a number that does not fit what was given.
     """
     records = content["records"]
-    tables = [torch.as_tensor(each["global_physical_count"]) for each in records]
+    tables = [
+        whole_numbers(f"{file}: record {n}: global_physical_count", each["global_physical_count"])
+        for n, each in enumerate(records)
+    ]
     if len({each.shape for each in tables}) != 1 or tables[0].ndim != _NUM_AXES - 1:
         shapes = sorted({str(list(each.shape)) for each in tables})
         raise TraceError(
             f"{file}: every global_physical_count must be [num_layers, num_slots], found "
             f"{' and '.join(shapes)}"
         )
-    rows = torch.stack(tables).numpy()
+    rows = np.stack(tables)
     num_experts = num_logical_experts(file, content, metadata.num_experts or None)
     slots = logical_of_slot(file, content)
     if slots is None and num_experts != rows.shape[2]:
@@ -82,7 +84,12 @@ def pass_counts(file: Path, content: Mapping[str, Any], metadata: TraceMetadata)
             axis=1,
         )
         metadata = replace(metadata, notes=replication_note(slots))
-    steps = np.array([int(each.get("forward_pass_id", n)) for n, each in enumerate(records)])
+    steps = np.array(
+        [
+            pass_number(f"{file}: record {n}: forward_pass_id", each.get("forward_pass_id", n))
+            for n, each in enumerate(records)
+        ]
+    )
     return _counts(file, rows, steps, replace(metadata, num_experts=num_experts))
 
 
@@ -115,7 +122,7 @@ def _counts(
     signs = [pass_sign(each, metadata.top_k) for each in rows]
     return ExpertCounts(
         metadata=replace(metadata, kind="expert-counts", layers=tuple(layers.tolist())),
-        rows=rows,
+        rows=as_int32(f"{file}: the rows of an expert in a step", rows),
         step=steps,
         is_dummy=np.array(dummy_passes(signs, are_requests=False), dtype=np.bool_),
     )

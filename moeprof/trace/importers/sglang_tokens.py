@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from moeprof.errors import TraceError
-from moeprof.trace.importers.choices import RecordedPass
+from moeprof.trace.importers.choices import RecordedPass, refuse_too_many
+from moeprof.trace.importers.whole_numbers import as_int32, pass_number, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ _LAST_MAP = (
 def num_logical_experts(file: Path, content: Mapping[str, Any], given: int | None) -> int:
     """Return the experts of the model: of the file's map, of which each has at least one slot.
 
-    Raises TraceError: the map says another number than the one given, or there is neither.
+    Raises TraceError: the map says another number than the one given, or there is neither, or it
+    is more than a trace holds.
     """
     slots = logical_of_slot(file, content)
     if slots is None and given is None:
@@ -35,11 +36,10 @@ def num_logical_experts(file: Path, content: Mapping[str, Any], given: int | Non
             f"{file}: has no {MAP}, so it does not tell how many experts the model has",
             hint="Give --num-experts.",
         )
-    if slots is None:
-        return given or 0
-    found = int(slots.max()) + 1
+    found = given or 0 if slots is None else int(slots.max()) + 1
     if given is not None and given != found:
         raise TraceError(f"{file}: its map is of {found} experts, --num-experts says {given}")
+    refuse_too_many(file, found)
     return found
 
 
@@ -51,14 +51,12 @@ def logical_of_slot(file: Path, content: Mapping[str, Any]) -> NDArray[np.int64]
     found = content.get(MAP)
     if found is None:
         return None
-    table = torch.as_tensor(found)
-    if table.ndim != 2 or table.is_floating_point() or not table.numel() or table.min() < 0:  # noqa: PLR2004
+    table = whole_numbers(f"{file}: {MAP}", found)
+    if table.ndim != 2 or not table.size or table.min() < 0:  # noqa: PLR2004
         raise TraceError(
-            f"{file}: {MAP} must be [num_layers, num_slots] of experts, found {list(table.shape)} "
-            f"of {table.dtype}"
+            f"{file}: {MAP} must be [num_layers, num_slots] of experts, found {list(table.shape)}"
         )
-    slots: NDArray[np.int64] = table.numpy().astype(np.int64)
-    return slots
+    return table.astype(np.int64)
 
 
 def replication_note(slots: NDArray[np.int64]) -> tuple[str, ...]:
@@ -87,8 +85,8 @@ def passes_of(file: Path, content: Mapping[str, Any]) -> tuple[list[RecordedPass
         ids = _ids(file, where, record["topk_ids_of_layer"], slots)
         num_tokens = ids.shape[1]
         request = None
-        lengths = record.get("extend_seq_lens")
-        if lengths is not None and sum(lengths) == num_tokens:
+        lengths = _prefill_lengths(file, where, record)
+        if lengths is not None and lengths.sum() == num_tokens:
             request = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths) + num_requests
             request = request.astype(np.int32)
             num_requests += len(lengths)
@@ -99,20 +97,29 @@ def passes_of(file: Path, content: Mapping[str, Any]) -> tuple[list[RecordedPass
                 request=request,
                 position=_per_token(file, where, record, "positions", num_tokens),
                 token_id=_per_token(file, where, record, "input_ids", num_tokens),
-                step=int(record.get("forward_pass_id", number)),
+                step=pass_number(
+                    f"{file}: {where}: forward_pass_id", record.get("forward_pass_id", number)
+                ),
             )
         )
     return passes, () if slots is None else replication_note(slots)
 
 
+def _prefill_lengths(file: Path, where: str, record: Mapping[str, Any]) -> NDArray[Any] | None:
+    found = record.get("extend_seq_lens")
+    if found is None:
+        return None
+    lengths = whole_numbers(f"{file}: {where}: extend_seq_lens", found)
+    if lengths.ndim != 1 or (lengths < 0).any():
+        raise TraceError(f"{file}: {where}: extend_seq_lens must be lengths, found {found}")
+    return lengths
+
+
 def _ids(file: Path, where: str, found: Any, slots: NDArray[np.int64] | None) -> NDArray[Any]:
-    table = torch.as_tensor(found)
-    if table.ndim != _NUM_AXES or table.is_floating_point():
-        raise TraceError(
-            f"{file}: {where}: topk_ids_of_layer must be [num_layers, num_tokens, top_k] of whole "
-            f"numbers, found {list(table.shape)} of {table.dtype}"
-        )
-    ids: NDArray[Any] = table.numpy()
+    told = f"{file}: {where}: topk_ids_of_layer"
+    ids = whole_numbers(told, found)
+    if ids.ndim != _NUM_AXES:
+        raise TraceError(f"{told} must be [num_layers, num_tokens, top_k], found {list(ids.shape)}")
     if slots is None:
         return ids
     if len(slots) != len(ids) or (ids.size and ids.max() >= slots.shape[1]):
@@ -132,10 +139,8 @@ def _per_token(
     found = record.get(name)
     if found is None:
         return None
-    values = torch.as_tensor(found)
-    if values.shape != (num_tokens,) or values.is_floating_point():
-        raise TraceError(
-            f"{file}: {where}: {name} must have {num_tokens} whole numbers, found "
-            f"{list(values.shape)} of {values.dtype}"
-        )
-    return values.numpy().astype(np.int32)
+    told = f"{file}: {where}: {name}"
+    values = whole_numbers(told, found)
+    if values.shape != (num_tokens,):
+        raise TraceError(f"{told} must have {num_tokens} whole numbers, found {list(values.shape)}")
+    return as_int32(told, values)

@@ -77,7 +77,7 @@ def _requests(file: Path) -> Iterator[RecordedPass]:
         num_tokens = len(array)
         yield RecordedPass(
             where=where,
-            experts=array.transpose(1, 0, 2).astype(np.int32),
+            experts=array.transpose(1, 0, 2),
             request=np.full(num_tokens, number, dtype=np.int32),
             position=np.arange(start, start + num_tokens, dtype=np.int32),
             token_id=token_ids,

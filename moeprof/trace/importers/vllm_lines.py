@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _requests_in_line(
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int32] | None, int]]:
     try:
         response = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"{where}: must be JSON, found: {error}") from error
     answers = response.get("choices", [response]) if isinstance(response, dict) else None
     if not isinstance(answers, list) or not all(isinstance(each, dict) for each in answers):
@@ -61,9 +62,9 @@ def _requests_in_line(
                 f"{where}: choice {index} has no {_EXPERTS}, found {found}",
                 hint="Start vLLM with --enable-return-routed-experts.",
             )
-        experts = _array(where, answer[_EXPERTS])
+        experts = _array(f"{where}: {_EXPERTS}", answer[_EXPERTS])
         if response.get(_PROMPT) is not None:
-            prompt = _array(where, response[_PROMPT])
+            prompt = _array(f"{where}: {_PROMPT}", response[_PROMPT])
             if prompt.shape[1:] != experts.shape[1:]:
                 raise TraceError(
                     f"{where}: {_PROMPT} of shape {list(prompt.shape)} does not go with "
@@ -81,7 +82,12 @@ def _token_ids(
     generated = answer.get("token_ids")
     if prompt is None or generated is None:
         return None, 0
-    token_ids = np.array([*prompt, *generated], dtype=np.int32)
+    try:
+        token_ids = np.array([*prompt, *generated], dtype=np.int32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TraceError(
+            f"{where}: prompt_token_ids and token_ids must be lists of whole numbers: {error}"
+        ) from error
     if num_tokens > len(token_ids):
         raise TraceError(f"{where}: has experts of {num_tokens} tokens and ids of {len(token_ids)}")
     start = max(0, len(token_ids) - 1 - num_tokens)
@@ -89,14 +95,15 @@ def _token_ids(
 
 
 def _array(where: str, found: Any) -> NDArray[Any]:
+    told = f"{where} must be nested lists of one shape, or a .npy file in base64"
     try:
         if isinstance(found, str):
             content = base64.b64decode(found, validate=True)
-            array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-            return array
-        return np.array(found)
-    except (ValueError, EOFError) as error:
-        raise TraceError(
-            f"{where}: {_EXPERTS} must be nested lists of one shape, or a .npy file in base64: "
-            f"{error}"
-        ) from error
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+        else:
+            array = np.array(found)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TraceError(f"{told}: {error}") from error
+    if not isinstance(array, np.ndarray) or not array.ndim:
+        raise TraceError(f"{told}, found {found!r:.60}")
+    return array
