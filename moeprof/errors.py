@@ -52,6 +52,10 @@ class RecipeError(InputError):
     """A recipe is unreadable, has an unknown key, or an impossible value."""
 
 
+class LossDiverged(RecipeError):  # noqa: N818 - what a training run can come to
+    """A training recipe's loss grows without bound."""
+
+
 class CatalogueError(InputError):
     """A model or GPU file is unreadable or a number in it has no source."""
 

@@ -59,13 +59,16 @@ class StudyLines:
         """Say how much there is to do."""
         self._say(f"{name}: {num_runs} runs, {num_workers} at a time")
 
-    def finished(self, run: StudyRun, figures: Figures, num_done: int, num_runs: int) -> None:
+    def finished(self, run: StudyRun, outcome: Figures | str, num_done: int, num_runs: int) -> None:
         """Say what one run came to."""
-        test = figures.test
+        where = f"[{num_done}/{num_runs}] {run.variant} seed {run.seed}"
+        if isinstance(outcome, str):
+            self._say(f"{where}: {outcome}")
+            return
+        test = outcome.test
         self._say(
-            f"[{num_done}/{num_runs}] {run.variant} seed {run.seed}: "
-            f"{test.bits_per_byte:.3f} bits per byte, diversity {test.diversity_fraction:.2f}, "
-            f"imbalance {test.load_imbalance:.1f}, {human.duration(figures.spent_seconds)}"
+            f"{where}: {test.bits_per_byte:.3f} bits per byte, "
+            f"diversity {test.diversity_fraction:.2f}, imbalance {test.load_imbalance:.1f}, {human.duration(outcome.spent_seconds)}"
         )
 
     def _say(self, words: str) -> None:

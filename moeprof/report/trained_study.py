@@ -39,7 +39,7 @@ _NUM_COLOURS: Final = 10
 
 def study_table(ended: StudyEnded) -> Table:
     """Return a row per variant: means over its seeds on the test split, ± standard deviation."""
-    num_seeds = len(ended.variants[0].runs)
+    num_seeds = len(ended.variants[0].runs) + len(ended.variants[0].diverged)
     table = Table(
         title=f"{ended.recipe_name}  ·  test split, mean ± standard deviation of {num_seeds} seeds",
         title_justify="left",
@@ -51,14 +51,21 @@ def study_table(ended: StudyEnded) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for variant in ended.variants:
         cells = [
-            _spread([getattr(run.test, name) for run in variant.runs], digits)
-            for _, name, digits in _COLUMNS
+            _spread([getattr(run.test, column) for run in variant.runs], digits)
+            for _, column, digits in _COLUMNS
         ]
-        table.add_row(variant.name, *cells)
+        name = (
+            f"{variant.name} ({len(variant.diverged)} diverged)"
+            if variant.diverged
+            else variant.name
+        )
+        table.add_row(name, *cells)
     return table
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "-"
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"
 
@@ -68,7 +75,8 @@ def draw_if_possible(ended: StudyEnded) -> Path | None:
 
     Raises CheckpointError: a run's curve is gone or damaged, or the picture cannot be written.
     """
-    if find_spec("matplotlib") is None or not ended.variants:
+    drawn_variants = [variant for variant in ended.variants if variant.runs]
+    if find_spec("matplotlib") is None or not drawn_variants:
         return None
     from matplotlib import rcParams  # noqa: PLC0415 - an extra
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -77,7 +85,7 @@ def draw_if_possible(ended: StudyEnded) -> Path | None:
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     many = figure.subplots(1, len(_PANELS))
     first: NDArray[np.float64] | None = None
-    for number, variant in enumerate(ended.variants):
+    for number, variant in enumerate(drawn_variants):
         curves = [
             read_curve(ended.out / variant.name / f"seed-{run.seed}" / CURVE_NAME)
             for run in variant.runs
@@ -90,7 +98,7 @@ def draw_if_possible(ended: StudyEnded) -> Path | None:
                 first = means if first is None else first
                 means = means - first
             axes.plot(steps, means, style, label=variant.name)
-    titles = (f"training bits per byte, less those of {ended.variants[0].name}", *_TITLES)
+    titles = (f"training bits per byte, less those of {drawn_variants[0].name}", *_TITLES)
     for axes, title in zip(many, titles, strict=True):
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("step")

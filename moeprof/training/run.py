@@ -63,7 +63,8 @@ def train(
         TextError: a text is missing, unreadable, no text, or too short.
         CheckpointError: the folder holds another run or model, or a damaged one, or cannot be
             written.
-        RecipeError: the recipe does not fit the dense model, or its loss grows without bound.
+        RecipeError: the recipe does not fit the dense model.
+        LossDiverged: the loss grows without bound.
         UsageError: `dense` and the recipe do not go together, or `out` lies in the text.
         DeviceError: the device is not here, or has too little memory.
         DatasetError: another process trains in the folder.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from moeprof.errors import RecipeError
+from moeprof.errors import LossDiverged
 from moeprof.gate.site import find_gates
 from moeprof.training.checkpoint import Place, save_checkpoint
 from moeprof.training.curve import Curve
@@ -151,7 +151,7 @@ class Session:
         )
         result = self.learner.step(self.num_done, batch)
         if not math.isfinite(result.cross_entropy_nats) or not math.isfinite(result.gradient_norm):
-            raise RecipeError(
+            raise LossDiverged(
                 f"{self._setting.loaded.path}: the loss grew without bound at step {self.num_done}",
                 hint="Give a smaller optimiser.learning_rate, or smaller weights of the losses.",
             )

@@ -35,10 +35,11 @@ class StudyRun:
 
 @dataclass(frozen=True, slots=True)
 class VariantRuns:
-    """What one variant came to, one run per seed."""
+    """What one variant came to, one run per seed; `diverged` says why of those without figures."""
 
     name: str
     runs: tuple[Figures, ...]
+    diverged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class StudyObserver(Protocol):
     def started(self, name: str, num_runs: int, num_workers: int) -> None:
         """Take what the study is about to do."""
 
-    def finished(self, run: StudyRun, figures: Figures, num_done: int, num_runs: int) -> None:
-        """Take what one run came to."""
+    def finished(self, run: StudyRun, outcome: Figures | str, num_done: int, num_runs: int) -> None:
+        """Take what one run came to: figures, or why there are none."""
 
 
 def study_runs(
@@ -108,8 +109,10 @@ def run_study(
 ) -> StudyEnded:
     """Train what is not trained yet, one thread per run, and write `study.json`.
 
-    Raises what `train` raises, CheckpointError where `out` cannot be written, and DeviceError where
-    a worker was ended from outside.
+    A variant whose loss grows without bound is told of, and the others go on.
+
+    Raises what else `train` raises, CheckpointError where `out` cannot be written, and DeviceError
+    where a worker was ended from outside.
     """
     refuse_written_into(texts, out)
     corpus = read_corpus(texts, loaded.recipe.text)
@@ -120,14 +123,14 @@ def run_study(
     except OSError as error:
         raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from error
     observer.started(loaded.recipe.name, len(runs), num_workers)
-    done: dict[StudyRun, Figures] = {}
-    for index, figures in trained(
+    done: dict[StudyRun, Figures | str] = {}
+    for index, outcome in trained(
         [run.request for run in runs],
         num_workers=num_workers,
         stop_requested=stop_requested,
     ):
-        done[runs[index]] = figures
-        observer.finished(runs[index], figures, len(done), len(runs))
+        done[runs[index]] = outcome
+        observer.finished(runs[index], outcome, len(done), len(runs))
     trigram = None
     if len(done) == len(runs):
         trigram = fit_trigram(corpus.train, corpus.validation).bits_per_byte(corpus.test)
@@ -152,17 +155,27 @@ def study_document(ended: StudyEnded) -> dict[str, Any]:
         "num_runs": ended.num_runs,
         "trigram_bits_per_byte": ended.trigram_bits_per_byte,
         "variants": [
-            {"name": each.name, "runs": [asdict(figures) for figures in each.runs]}
+            {
+                "name": each.name,
+                "runs": [asdict(figures) for figures in each.runs],
+                "diverged": list(each.diverged),
+            }
             for each in ended.variants
         ],
     }
 
 
-def _by_variant(runs: Sequence[StudyRun], done: dict[StudyRun, Figures]) -> tuple[VariantRuns, ...]:
+def _by_variant(
+    runs: Sequence[StudyRun], done: dict[StudyRun, Figures | str]
+) -> tuple[VariantRuns, ...]:
     names = dict.fromkeys(run.variant for run in runs)
     by_name = {name: [run for run in runs if run.variant == name] for name in names}
     return tuple(
-        VariantRuns(name, tuple(done[run] for run in own))
+        VariantRuns(
+            name,
+            tuple(each for run in own if not isinstance(each := done[run], str)),
+            tuple(each for run in own if isinstance(each := done[run], str)),
+        )
         for name, own in by_name.items()
         if all(run in done for run in own)
     )

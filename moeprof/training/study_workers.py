@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from moeprof.errors import DeviceError
+from moeprof.errors import DeviceError, LossDiverged
 from moeprof.training.run import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from moeprof.training.events import StepDone, TrainingEnded, TrainingStarted
+    from moeprof.training.events import StepDone, TrainingStarted
     from moeprof.training.figures import Figures
     from moeprof.training.run import TrainingRequest
 
@@ -45,12 +45,12 @@ def trained(
     *,
     num_workers: int,
     stop_requested: Callable[[], bool],
-) -> Iterator[tuple[int, Figures]]:
+) -> Iterator[tuple[int, Figures | str]]:
     """Yield the figures of each request, by its index, as they are done.
 
-    A request to stop reaches every worker: it keeps where it is, and yields nothing. What a
-    worker raises is raised here, with the others ended; DeviceError where one was ended from
-    outside.
+    Of one whose loss grew without bound it is what was said of it. A request to stop reaches every
+    worker: it keeps where it is, and yields nothing. What else a worker raises is raised here, with
+    the others ended; DeviceError where one was ended from outside.
     """
     context = get_context("spawn")  # a fork would copy locks that torch's threads may hold
     stop = context.Event()
@@ -70,9 +70,9 @@ def trained(
                         future.cancel()
                 for future in done:
                     index = running.pop(future)
-                    figures = None if future.cancelled() else future.result().figures
-                    if figures is not None:
-                        yield index, figures
+                    outcome = None if future.cancelled() else future.result()
+                    if outcome is not None:
+                        yield index, outcome
         except BrokenProcessPool as error:
             raise DeviceError(
                 "a worker of the study was ended from outside, perhaps for want of memory",
@@ -85,9 +85,12 @@ def trained(
             raise
 
 
-def _train_one(request: TrainingRequest) -> TrainingEnded:
+def _train_one(request: TrainingRequest) -> Figures | str | None:
     (stop,) = _STOP
-    return train(request, observer=_Unwatched(), stop_requested=stop.is_set)
+    try:
+        return train(request, observer=_Unwatched(), stop_requested=stop.is_set).figures
+    except LossDiverged as error:
+        return error.message
 
 
 def _begin_worker(stop: Any) -> None:

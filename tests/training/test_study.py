@@ -43,7 +43,7 @@ class Counter:
     def started(self, name: str, num_runs: int, num_workers: int) -> None:
         self.promised = num_runs
 
-    def finished(self, run: StudyRun, figures: Figures, num_done: int, num_runs: int) -> None:
+    def finished(self, run: StudyRun, outcome: Figures | str, num_done: int, num_runs: int) -> None:
         self.finished_runs.append((run.variant, run.seed))
 
     def stop_requested(self) -> bool:
@@ -87,6 +87,25 @@ def test_a_stopped_study_goes_on_and_ends_with_all_runs(tmp_path: Path) -> None:
     document = json.loads((out / "study.json").read_bytes())
     assert document["num_done"] == document["num_runs"] == 4
     assert document["trigram_bits_per_byte"] > 0
+
+
+def test_a_variant_that_diverges_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
+    wild = STUDY.replace(
+        'name = "none"', 'name = "wild"\nlosses = [{ name = "z-loss", weight = 1e38 }]'
+    ).replace("num_seeds = 2\n", "")
+    ended = run_study(
+        recipe_at(tmp_path, wild),
+        tmp_path / "out",
+        texts=[text_at(tmp_path)],
+        num_workers=1,
+        observer=Counter(),
+    )
+
+    diverged, sound = ended.variants
+    assert (len(diverged.runs), len(diverged.diverged)) == (0, 1)
+    assert "grew without bound at step 0" in diverged.diverged[0]
+    assert (len(sound.runs), sound.diverged) == (1, ())
+    assert ended.exit_code == 0
 
 
 def test_a_fault_of_the_text_is_told_before_any_run(tmp_path: Path) -> None:
