@@ -68,7 +68,8 @@ class StudyLines:
         test = outcome.test
         self._say(
             f"{where}: {test.bits_per_byte:.3f} bits per byte, "
-            f"diversity {test.diversity_fraction:.2f}, imbalance {test.load_imbalance:.1f}, {human.duration(outcome.spent_seconds)}"
+            f"diversity {test.diversity_fraction:.2f}, imbalance {test.load_imbalance:.1f}, "
+            f"{human.duration(outcome.spent_seconds)}"
         )
 
     def _say(self, words: str) -> None:
