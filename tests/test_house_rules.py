@@ -30,7 +30,7 @@ UNITS = (
 PURE = {
     *("exponent", "concentration", "confidence", "estimate", "low", "high", "achieved", "prior"),
     *("softmax_temperature", "scaling_factor"),  # divide logits, multiply weights
-    *("load_imbalance", "gradient_norm"),
+    *("load_imbalance", "gradient_norm", "capacity_factor", "similarity_threshold"),
 }
 COLUMN_SUFFIXES = ("_ci_low", "_ci_high", "_p10", "_p90", "_p99")
 
