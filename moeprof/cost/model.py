@@ -99,16 +99,26 @@ class CostModel:
         the others join as the root of their squares, and `correction_ratio` multiplies all. With
         power, `rest_joules`, `weights_joules`, `activations_joules`, `compute_joules` and
         `launch_joules` add up to the energy.
+
+        Where temperature is identified there are `thermal_seconds`, to be added last, and, with
+        power, `leakage_joules`, one more summand: what a die and a clock other than the reference
+        cost; below 0 where they save.
         """
         contexts = contexts_of(points)
         parts = self.latency.part_costs(contexts, term_seconds(points))
         found = {f"{part.name.lower()}_seconds": parts[:, part] for part in Part}
         seconds = self._seconds(points, contexts)
-        found["correction_ratio"] = seconds / joined_parts(parts)
+        reference = self._at_reference(points, seconds)
+        found["correction_ratio"] = reference / joined_parts(parts)
+        if self.thermal is not None:
+            found["thermal_seconds"] = seconds - reference
         if self.watts is not None:
-            busy = watt_contexts(points, contexts, seconds)
-            costs = self.watts.costs(busy, watt_terms(points, seconds))
+            busy = watt_contexts(points, contexts, reference)
+            costs = self.watts.costs(busy, watt_terms(points, reference))
             joules = self._watts(points, contexts, seconds) * seconds
+            if self.thermal is not None:
+                found["leakage_joules"] = self.thermal.leakage_watts(points) * seconds
+                joules = joules - found["leakage_joules"]
             shares = costs * (joules / costs.sum(axis=1))[:, None]
             for name in dict.fromkeys(WATT_SHARES):
                 member = [place for place, each in enumerate(WATT_SHARES) if each == name]
@@ -120,12 +130,15 @@ class CostModel:
         value = plain * np.exp(self.latency.corrections(points, contexts))
         return value if self.thermal is None else value * self.thermal.slowdown(points)
 
+    def _at_reference(self, points: Points, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        return seconds if self.thermal is None else seconds / self.thermal.slowdown(points)
+
     def _watts(
         self, points: Points, contexts: Contexts, seconds: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         assert self.watts is not None
         # Power is fitted at the reference of temperature and clock, and so are its terms.
-        reference = seconds if self.thermal is None else seconds / self.thermal.slowdown(points)
+        reference = self._at_reference(points, seconds)
         busy = watt_contexts(points, contexts, reference)
         plain = self.watts.uncorrected(busy, watt_terms(points, reference))
         value = plain * np.exp(self.watts.corrections(points, contexts))

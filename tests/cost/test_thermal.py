@@ -9,7 +9,9 @@ import pytest
 
 from moeprof.cost.fit import FitSettings, fit_cost
 from moeprof.cost.held_rows import HeldRows, held_rows_of_table
+from moeprof.cost.part_model import joined_parts
 from moeprof.cost.points import Observed, Points, observed_from_table, points_from_table, usable
+from moeprof.cost.terms import Part
 from moeprof.cost.thermal import Thermal, at_reference, not_identified
 from moeprof.cost.thermal_fit import fit_thermal
 from moeprof.device.sim.truth import Truth, truth_of
@@ -229,6 +231,27 @@ def scene(kind: str, name: str, seed: int) -> Measured:
         return measured(truth, plan, COMPUTE, seed)
     limit = between(random, (0.85, 0.95)) * coldest_watts(truth, plan.hold_celsius[0], COMPUTE)
     return measured(replace(truth, power_limit_watts=limit), plan, COMPUTE, seed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("slows when hot", "thermal_seconds"), ("decode", "leakage_joules")]
+)
+def test_a_breakdown_shows_what_temperature_adds(kind: str, name: str) -> None:
+    rows = scene(kind, "h200-sxm", 0)
+    settings = FitSettings(num_steps=50, num_rehearsal_steps=5)
+    model = fit_cost(rows.points, rows.observed, settings=settings, held=rows.held)
+    found = model.breakdown(rows.points)
+    seconds, joules = model.seconds(rows.points), model.joules(rows.points)
+    assert joules is not None
+
+    parts = np.stack([found[f"{part.name.lower()}_seconds"] for part in Part], axis=1)
+    whole = joined_parts(parts) * found["correction_ratio"] + found["thermal_seconds"]
+    shares = [values for part, values in found.items() if part.endswith("_joules")]
+
+    np.testing.assert_allclose(whole, seconds.value, rtol=1e-6)
+    np.testing.assert_allclose(np.sum(shares, axis=0), joules.value, rtol=1e-6)
+    hot = rows.points.die_celsius > np.median(rows.points.die_celsius)
+    assert found[name][hot].mean() > found[name][~hot].mean()
 
 
 @pytest.mark.parametrize("name", ["h200-sxm", "a100-sxm-80gb"])
