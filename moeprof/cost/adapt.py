@@ -24,8 +24,18 @@ _FEWEST: Final = 5
 _MOST: Final = 2000  # beyond, a fit of its own knows more than an adaptation
 
 
-def adapt(model: CostModel, points: Points, observed: Observed) -> CostModel:
+def adapt(
+    model: CostModel,
+    points: Points,
+    observed: Observed,
+    weight: NDArray[np.float64] | None = None,
+    *,
+    watt_weight: NDArray[np.float64] | None = None,
+) -> CostModel:
     """Return the model with what new points say of it added; the fit itself stays as it is.
+
+    `weight`, [num_points], is 1, or less where a row is doubted; None: all are trusted.
+    `watt_weight` is the same of power; None: as of latency.
 
     What is learnt holds for the points' layers on the points' GPUs. Intervals widen to hold 90 %
     of the new points when each is predicted from the others.
@@ -43,15 +53,17 @@ def adapt(model: CostModel, points: Points, observed: Observed) -> CostModel:
         )
     contexts = contexts_of(points)
     predicted = model.seconds(points).value
-    latency = _adapted(model.latency, points, contexts, observed.latency_seconds, predicted)
+    trust = np.ones(len(points)) if weight is None else weight
+    ratio = np.log(observed.latency_seconds / predicted)
+    latency = _adapted(model.latency, points, contexts, ratio, trust)
     watts = model.watts
     power = model.average_watts(points)
     has = np.isfinite(observed.average_watts)
     if watts is not None and power is not None and has.sum() >= _FEWEST:
         some = points.take(has)
-        watts = _adapted(
-            watts, some, contexts_of(some), observed.average_watts[has], power.value[has]
-        )
+        ratio = np.log(observed.average_watts[has] / power.value[has])
+        trust = trust if watt_weight is None else watt_weight
+        watts = _adapted(watts, some, contexts_of(some), ratio, trust[has])
     return replace(model, latency=latency, watts=watts)
 
 
@@ -59,10 +71,10 @@ def _adapted(
     part: PartModel,
     points: Points,
     contexts: Contexts,
-    cost: NDArray[np.float64],
-    predicted: NDArray[np.float64],
+    log_ratio: NDArray[np.float64],
+    trust: NDArray[np.float64],
 ) -> PartModel:
-    anchors = fit_anchors(points, contexts, np.log(cost / predicted), part.encoder)
+    anchors = fit_anchors(points, contexts, log_ratio, trust, part.encoder)
     new = seen_of(points, contexts)
     spans = dict(part.seen.octaves)
     for key, (low, high) in new.octaves.items():

@@ -79,10 +79,15 @@ class Anchors:
 
 
 def fit_anchors(
-    points: Points, contexts: Contexts, residual: NDArray[np.float64], encoder: Encoder
+    points: Points,
+    contexts: Contexts,
+    residual: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    encoder: Encoder,
 ) -> Anchors:
     """Return anchors at points, from log(observed / predicted) there, [num_points].
 
+    `weight`, [num_points], is 1, or less where a row is doubted: it divides the noise's variance.
     Kriging over doublings of the batch size and of parallelism; points of one kernel tell each
     other more. Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, MIT Press
     2006, chapters 2 and 5 (5.12, the errors of each point left out).
@@ -92,7 +97,7 @@ def fit_anchors(
     places = _places(points)
     variance = max(float(np.mean(np.square(residual))), _LEAST_SPREAD**2)
     covariance = variance * _covariance(keys, places, keys, places)
-    factor = cho_factor(covariance + _NOISE**2 * np.eye(len(points)), lower=True)
+    factor = cho_factor(covariance + np.diag(_NOISE**2 / weight), lower=True)
     weights = cho_solve(factor, residual)
     left_out = weights / np.diag(cho_solve(factor, np.eye(len(points))))
     spread = float(np.quantile(np.abs(left_out), _TAIL))

@@ -88,7 +88,13 @@ def fit_datasets(
 
     def fit(rows: Rows) -> CostModel:
         if request.base is not None:
-            return adapt(request.base, rows.points, rows.observed)
+            return adapt(
+                request.base,
+                rows.points,
+                rows.observed,
+                rows.weight,
+                watt_weight=rows.watt_weight,
+            )
         return fit_cost(
             rows.points,
             rows.observed,

@@ -23,9 +23,10 @@ def at(**changes: Any) -> Points:
     return points_from_table(table([row(batch_size=each, **changes) for each in TOKENS]))
 
 
-def anchors_of(points: Points, residual: np.ndarray) -> Anchors:
+def anchors_of(points: Points, residual: np.ndarray, weight: np.ndarray | None = None) -> Anchors:
     """Return the anchors of a model that was fitted to one layer in Triton on an H200."""
-    return fit_anchors(points, contexts_of(points), residual, encoder_of(contexts_of(at())))
+    trust = np.ones(len(points)) if weight is None else weight
+    return fit_anchors(points, contexts_of(points), residual, trust, encoder_of(contexts_of(at())))
 
 
 def corrections(anchors: Anchors, points: Points) -> np.ndarray:
@@ -105,6 +106,20 @@ def test_the_spread_is_that_of_leaving_each_anchor_out_in_turn() -> None:
         errors.append(abs(residual[place] - corrections(anchors, points)[place]))
 
     assert anchors_of(points, residual).spread_fraction == pytest.approx(np.quantile(errors, 0.9))
+
+
+def test_a_doubted_anchor_pulls_less() -> None:
+    points = at(**LAYER)
+    residual = np.zeros(len(points))
+    residual[3] = 1.0
+    trust = np.ones(len(points))
+    trust[3] = 0.01
+
+    trusted, doubted = (
+        corrections(anchors_of(points, residual, weight), points) for weight in (None, trust)
+    )
+
+    assert np.abs(doubted).max() < 0.5 * np.abs(trusted).max()
 
 
 def test_anchors_without_an_error_add_nothing() -> None:
