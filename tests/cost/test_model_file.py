@@ -98,7 +98,7 @@ def test_an_adaptation_comes_back_bit_for_bit(
 ) -> None:
     contexts = contexts_of(asked)
     residual = np.random.default_rng(0).normal(0.3, 0.1, len(asked))
-    anchors = fit_anchors(asked, contexts, residual, model.latency.encoder)
+    anchors = fit_anchors(asked, contexts, residual, np.ones(len(asked)), model.latency.encoder)
     adapted = replace(model, latency=replace(model.latency, anchors=(anchors,)))
     save_model(adapted, tmp_path / "adapted.json")
     before = everything(adapted, asked)

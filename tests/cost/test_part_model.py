@@ -34,7 +34,7 @@ def points(measured_table: pa.Table) -> Points:
 
 def anchored(part: PartModel, points: Points, off_by: float) -> PartModel:
     residual = np.full(len(points), off_by)
-    anchors = fit_anchors(points, contexts_of(points), residual, part.encoder)
+    anchors = fit_anchors(points, contexts_of(points), residual, np.ones(len(points)), part.encoder)
     return replace(part, anchors=(*part.anchors, anchors))
 
 
