@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any, Protocol
 
+from moeprof.processes import begin_worker, single_threaded
 from moeprof.selfcheck.check import Check, random_of_trial
 
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
     from moeprof.hardware.gpu import GPU
 
 _CHUNKS_PER_CHECK = 40
-# One thread for each worker: several would fight for the cores that the workers already fill.
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Chunk = tuple[Check, range]
 
@@ -81,9 +76,9 @@ def _in_processes(
 ) -> Iterator[tuple[Chunk, list[Any]]]:
     # A fork would copy locks that the threads of Arrow and torch may hold.
     with (
-        _single_threaded(),
+        single_threaded(),
         ProcessPoolExecutor(
-            num_workers, mp_context=get_context("spawn"), initializer=_begin_worker
+            num_workers, mp_context=get_context("spawn"), initializer=begin_worker
         ) as pool,
     ):
         running = {pool.submit(run_chunk, chunk, gpu, seed): chunk for chunk in chunks}
@@ -97,32 +92,3 @@ def _in_processes(
             for child in active_children():
                 child.terminate()
             raise
-
-
-def _begin_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; this one is told by its parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the process that started this one to end, however it does, and end with it."""
-    parent = parent_process()
-    assert parent is not None, "a worker has been started by somebody"
-    parent.join()
-    os._exit(1)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Let processes that start inside use one thread each."""
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from moeprof.errors import DeviceError, LossDiverged
+from moeprof.processes import begin_worker, single_threaded
 from moeprof.training.run import train
 
 if TYPE_CHECKING:
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from moeprof.training.figures import Figures
     from moeprof.training.run import TrainingRequest
 
-# One thread for each worker: several would fight for the cores that the workers already fill.
-_THREAD_LIMITS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LOOK_SECONDS: Final = 0.5
 _STOP: Final[list[Any]] = []  # a worker's own: the event that asks it to stop
 
@@ -55,7 +50,7 @@ def trained(
     context = get_context("spawn")  # a fork would copy locks that torch's threads may hold
     stop = context.Event()
     with (
-        _single_threaded(),
+        single_threaded(),
         ProcessPoolExecutor(
             num_workers, mp_context=context, initializer=_begin_worker, initargs=(stop,)
         ) as pool,
@@ -94,31 +89,6 @@ def _train_one(request: TrainingRequest) -> Figures | str | None:
 
 
 def _begin_worker(stop: Any) -> None:
-    # Ctrl-C reaches every process of a terminal; this one is told by its parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin_worker()
     torch.set_num_threads(1)
     _STOP.append(stop)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the process that started this one to end, however it does, and end with it."""
-    parent = parent_process()
-    assert parent is not None, "a worker has been started by somebody"
-    parent.join()
-    os._exit(1)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Let processes that start inside use one thread each."""
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
