@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from multiprocessing import active_children
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,8 @@ def test_a_worker_that_is_killed_ends_the_study_with_what_to_do(tmp_path: Path) 
     def kill_workers() -> bool:
         for child in active_children():
             assert child.pid is not None
-            os.kill(child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # asked again while the first kill takes effect
+                os.kill(child.pid, signal.SIGKILL)
         return False
 
     with pytest.raises(DeviceError, match="was ended from outside") as caught:
