@@ -20,6 +20,7 @@ from moeprof.cli import app
 from moeprof.huggingface.load import load_model
 from moeprof.recipe.load import load_recipe, recipe_names
 from moeprof.report.commands import show_sweep
+from moeprof.resources import data_folder
 from moeprof.report.findings import markdown_lines
 from moeprof.selfcheck.audit import CHECKS
 from moeprof.selfcheck.finding import Finding, Verdict
@@ -94,7 +95,7 @@ def test_the_readmes_one_liners_open_a_dataset(
 def test_the_router_that_a_document_shows_runs_in_the_mini_model(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n([^`]*import[^`]*patch\n.*?)```", text, flags=re.DOTALL)
-    plain = load_model(ROOT / "data" / "mini-moe").model
+    plain = load_model(data_folder() / "mini-moe").model
     seen: list[torch.Tensor] = []
     plain.register_forward_hook(lambda _, __, output: seen.append(output.logits))
     tokens = torch.arange(64)[None]
