@@ -20,8 +20,8 @@ from moeprof.cli import app
 from moeprof.huggingface.load import load_model
 from moeprof.recipe.load import load_recipe, recipe_names
 from moeprof.report.commands import show_sweep
-from moeprof.resources import data_folder
 from moeprof.report.findings import markdown_lines
+from moeprof.resources import data_folder
 from moeprof.selfcheck.audit import CHECKS
 from moeprof.selfcheck.finding import Finding, Verdict
 
