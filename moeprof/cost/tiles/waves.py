@@ -45,8 +45,9 @@ def waves_of(points: Points, chosen: Tiles, num_sms: NDArray[np.float64]) -> Wav
     multithreading.
     """
     tiles = tiles_taken(points.occupancy, chosen)
-    blocks = tiles[:, None] * blocks_per_tile(points, chosen)
-    waves = tiles[:, None] * waves_per_tile(points, chosen, num_sms)
+    per_tile = blocks_per_tile(points, chosen)
+    blocks = tiles[:, None] * per_tile
+    waves = tiles[:, None] * (per_tile / _slots(points, chosen, num_sms)[:, None])
     inner = np.stack([points.hidden_size, points.expert_size / points.tp_size], axis=1)
     loops = np.where(tiles > 0, 1.0, 0.0)[:, None] * inner / np.maximum(chosen.depth, 1)[:, None]
     return Waves(
@@ -77,15 +78,15 @@ def waves_per_tile(
     points: Points, chosen: Tiles, num_sms: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the waves that a tile of rows adds to each of the two products, [num_points, 2]."""
-    slots = num_sms * _resident_blocks(points, chosen)
-    return blocks_per_tile(points, chosen) / slots[:, None]
+    return blocks_per_tile(points, chosen) / _slots(points, chosen, num_sms)[:, None]
 
 
-def _resident_blocks(points: Points, chosen: Tiles) -> NDArray[np.float64]:
+def _slots(points: Points, chosen: Tiles, num_sms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many blocks the GPU holds at a time, [num_points]."""
     operand = points.weight_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
     elements = chosen.num_stages * chosen.depth * (chosen.num_rows + chosen.num_columns)
     shared = np.maximum(elements * np.maximum(operand, _LEAST_OPERAND_BYTES), 1.0)
     by_memory = np.floor(points.gpu.numbers(shared_bytes_of) / shared)
     by_warps = np.floor(_MOST_WARPS / np.maximum(chosen.num_warps, 1))
-    resident: NDArray[np.float64] = np.clip(by_memory, 1.0, np.maximum(by_warps, 1.0))
-    return resident
+    slots: NDArray[np.float64] = num_sms * np.clip(by_memory, 1.0, np.maximum(by_warps, 1.0))
+    return slots
