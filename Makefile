@@ -59,7 +59,7 @@ models: install  ## fit the models of data/models-fitted anew (minutes), from NV
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[aic]'
 	$(BIN)/python data/models-fitted/make.py
 
-mini-moe: install  ## train the small model of data/mini-moe anew (twenty minutes), and record its trace
+mini-moe: install  ## train the small model of data/mini-moe anew (half an hour), and record its trace
 	$(BIN)/python data/mini-moe/make.py
 
 clean:  ## remove the environment and everything built

@@ -29,7 +29,7 @@ def sample(text: bytes) -> bytes:
 
 
 def main() -> None:
-    """Train (twenty minutes on two cores), or take the folder of a finished training, and record.
+    """Train (half an hour on two cores), or take the folder of a finished training, and record.
 
     The folder may be given: then a training that was interrupted there goes on.
     """

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 _OWN_ENGINE: Final = "moeprof"
 # Where reading from memory begins and where all is read from it, as a multiple of the cache: L40S
-# under vLLM 0.24.0, exactly known active experts, 1 to 16 tokens. Up to 0.9 the time is a fifth of
-# what the bandwidth allows, from 1.2 on none of it is saved (aiconfigurator-core 0.12.0, 2,700
-# rows). A least-recently-used cache read in a circle does the same.
+# under vLLM 0.24.0, exactly known active experts, 1 to 16 tokens. From 0.7 to 0.9 weights come at
+# two to three times the memory's bandwidth, from 1.2 on at no more than it gives (medians, launches
+# counted; 2,700 rows of aiconfigurator-core 0.12.0). A least-recently-used cache that is read in a
+# circle does the same.
 _ALL_KEPT: Final = 0.85
 _NONE_KEPT: Final = 1.2
+_NO_CACHE: Final = 1e12  # finite, so that a rank without active experts reads nothing, not NaN
 
 
 def missed_fraction(times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -37,7 +39,7 @@ def caches_per_expert(points: Points) -> NDArray[np.float64]:
 
     Others' benchmarks launch one step again and again, so that weights stay in the cache if they
     fit. moeprof's own sweeps rotate theirs, and where the cache is not known nothing is said to
-    stay: infinitely many.
+    stay: far more than fit.
     """
     local = points.expert_size / points.tp_size
     operand = points.weight_dtype.numbers(BYTES_PER_ELEMENT.__getitem__)
@@ -48,4 +50,4 @@ def caches_per_expert(points: Points) -> NDArray[np.float64]:
     )
     own = np.array([name.startswith(_OWN_ENGINE) for name in points.engine.names], dtype=bool)
     kept = (cache > 0) & ~own[points.engine.codes]
-    return np.where(kept, weight_bytes / np.maximum(cache, 1.0), np.inf)
+    return np.where(kept, weight_bytes / np.maximum(cache, 1.0), _NO_CACHE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from moeprof.errors import InputError
@@ -48,11 +49,7 @@ def output_quality(
 
     Raises InputError: nothing has been added.
     """
-    sums = comparison.sums()
-
-    def mean(name: str) -> Estimate:
-        return _mean(sums, name, seed=seed, confidence=confidence)
-
+    mean = partial(_mean, comparison.sums(), seed=seed, confidence=confidence)
     return OutputQuality(
         plain_cross_entropy_nats=mean(outputs.PLAIN_LOSS),
         routed_cross_entropy_nats=mean(outputs.ROUTED_LOSS),
@@ -69,11 +66,7 @@ def routing_quality(
 
     Raises InputError: nothing has been added.
     """
-    sums = comparison.sums()
-
-    def mean(name: str) -> Estimate:
-        return _mean(sums, name, seed=seed, confidence=confidence)
-
+    mean = partial(_mean, comparison.sums(), seed=seed, confidence=confidence)
     return RoutingQuality(
         retained_mass_fraction=mean(routings.RETAINED_MASS),
         changed_selections_fraction=mean(routings.CHANGED),

@@ -8,6 +8,7 @@ from cost.tables import row, table
 
 from moeprof.cost.cache import caches_per_expert, missed_fraction
 from moeprof.cost.points import points_from_table
+from moeprof.cost.terms import term_seconds
 
 L40S_BYTES = 100_663_296
 L40S = {"device_kind": "imported:l40s", "device_name": "NVIDIA L40S"}
@@ -33,6 +34,21 @@ def test_what_is_read_rises_with_the_weights() -> None:
 
     assert (np.diff(shares) >= 0).all()
     assert missed(1.025) == [pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"engine": "moeprof", "engine_version": None},
+        {"device_kind": "imported:somebody's", "device_name": None},
+        {},
+    ],
+    ids=["own sweeps", "cache not known", "cache known"],
+)
+def test_a_rank_without_rows_has_finite_terms(changes: dict[str, Any]) -> None:
+    points = points_from_table(table([row(rows_per_expert=[0] * 128, **changes)]))
+
+    assert np.isfinite(term_seconds(points)).all()
 
 
 @pytest.mark.parametrize(

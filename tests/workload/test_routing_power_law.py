@@ -11,15 +11,22 @@ from moeprof.workload.routing import draw, parse, rows_per_expert
 from moeprof.workload.routing.power_law import rows_by_power_law
 
 
+def wanted_rows(
+    quantiles: np.ndarray, exponent: float, num_tokens: int, num_rows: int
+) -> list[int]:
+    """Rounded shares of the rows, before they are mended."""
+    low, high = (1, 0.8 * num_tokens) if num_rows > len(quantiles) else (0.01, 2)
+    power = 1 - exponent
+    samples = (low**power + quantiles * (high**power - low**power)) ** (1 / power)
+    return [round(share) for share in (samples / samples.sum() * num_rows).tolist()]
+
+
 def collector_rows(
     quantiles: np.ndarray, exponent: float, num_tokens: int, top_k: int
 ) -> list[int]:
     """Row counts by the steps that aiconfigurator's collector takes, one row at a time."""
     num_rows = num_tokens * top_k
-    low, high = (1, 0.8 * num_tokens) if num_rows > len(quantiles) else (0.01, 2)
-    power = 1 - exponent
-    samples = (low**power + quantiles * (high**power - low**power)) ** (1 / power)
-    wanted = [round(share) for share in (samples / samples.sum() * num_rows).tolist()]
+    wanted = wanted_rows(quantiles, exponent, num_tokens, num_rows)
     rows = [min(count, num_tokens) for count in wanted]
     for _ in range(sum(wanted) - sum(rows)):
         rows[rows.index(min(rows))] += 1
@@ -53,10 +60,7 @@ def earlier_collector_rows(
 ) -> list[int]:
     """Row counts by the steps that the collector took until April 2026, one row at a time."""
     num_rows, num_experts = num_tokens * top_k, len(quantiles)
-    low, high = (1, 0.8 * num_tokens) if num_rows > num_experts else (0.01, 2)
-    power = 1 - exponent
-    samples = (low**power + quantiles * (high**power - low**power)) ** (1 / power)
-    wanted = [round(share) for share in (samples / samples.sum() * num_rows).tolist()]
+    wanted = wanted_rows(quantiles, exponent, num_tokens, num_rows)
     rows = [min(count, num_tokens) for count in wanted]
 
     def emptiest_first() -> list[int]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from moeprof.dataset.exporters.aiconfigurator import export
 from moeprof.dataset.importers.aiconfigurator import read_points
+from moeprof.dataset.importers.dialect import distribution_of
 from moeprof.dataset.importers.write import Provenance, write_points
 from moeprof.dataset.store import open_run
 from moeprof.errors import DatasetError
@@ -46,6 +47,13 @@ def test_what_came_in_goes_out_as_it_was(tmp_path: Path) -> None:
     assert again.numbers["latency_seconds"].tolist() == pytest.approx(
         [row["latency"] * 1e-3 for row in rows], rel=4e-16
     )
+
+
+@pytest.mark.parametrize(
+    "pattern", ["power_law:1.2", "packed_power_law:1.2", "power_law:1.2/groups:8@4"]
+)
+def test_however_a_power_law_was_mended_its_word_is_the_same(pattern: str) -> None:
+    assert distribution_of(pattern) == "power_law_1.2"
 
 
 @given(st.floats(1e-6, 1e6))
