@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from moeprof.gate.rule import Routing
+from moeprof.gate.rule import Judged, Routing
 from moeprof.gate.tuning import PLAIN, GateTuning
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class GroupedSigmoidRule:
         scores = self.scores(logits)
         experts = self._preferences(scores).topk(self.top_k, dim=-1, sorted=False).indices
         return Routing(experts, self._weights(scores, experts))
+
+    def judge(self, logits: Tensor, num_candidates: int) -> Judged:
+        """Return a batch with its best `num_candidates` experts, top_k or more, in one pass."""
+        scores = self.scores(logits)
+        preferences = self._preferences(scores)
+        candidates = preferences.topk(num_candidates, dim=-1).indices
+        experts = candidates[:, : self.top_k]
+        plain = Routing(experts, self._weights(scores, experts))
+        return Judged(scores, preferences, candidates, plain)
 
     def _preferences(self, scores: Tensor) -> Tensor:
         biased = self.tuning.biased(scores + self.correction_bias.to(scores.device))

@@ -22,6 +22,22 @@ class Routing:
     weights: Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A batch as its gate sees it.
+
+    `scores` and `preferences`, [num_tokens, num_experts], are as those of `GateRule`; `candidates`,
+    [num_tokens, num_candidates], are a token's most preferred experts, the best first; `plain`, of
+    the first top_k of them, is the model's own choice. (Of experts that are preferred alike it may
+    be another one than `choose` takes, and of families that leave the order open it is ordered.)
+    """
+
+    scores: Tensor
+    preferences: Tensor
+    candidates: Tensor
+    plain: Routing
+
+
 class GateRule(Protocol):
     """How one family of models turns logits into experts and weights."""
 
@@ -32,6 +48,10 @@ class GateRule(Protocol):
     @property
     def top_k(self) -> int:
         """Experts that the model uses for each token."""
+
+    @property
+    def renormalised(self) -> bool:
+        """Whether the weights of a token always have the same sum, whichever experts it uses."""
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return what weights are made of, [num_tokens, num_experts], of logits so shaped.
@@ -55,3 +75,6 @@ class GateRule(Protocol):
 
     def choose(self, logits: Tensor) -> Routing:
         """Return the model's own choice: bit-identical to the unpatched gate's."""
+
+    def judge(self, logits: Tensor, num_candidates: int) -> Judged:
+        """Return a batch with its best `num_candidates` experts, top_k or more, in one pass."""

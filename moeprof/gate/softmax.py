@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from moeprof.gate.rule import Routing
+from moeprof.gate.rule import Judged, Routing
 from moeprof.gate.tuning import PLAIN, GateTuning
 
 if TYPE_CHECKING:
@@ -48,6 +48,15 @@ class SoftmaxRule:
         scores = self.scores(logits)
         experts = self.tuning.biased(scores).topk(self.top_k, dim=-1).indices
         return Routing(experts, self._weights(scores, experts, logits.dtype))
+
+    def judge(self, logits: Tensor, num_candidates: int) -> Judged:
+        """Return a batch with its best `num_candidates` experts, top_k or more, in one pass."""
+        scores = self.scores(logits)
+        preferences = self.tuning.biased(scores)
+        candidates = preferences.topk(num_candidates, dim=-1).indices
+        experts = candidates[:, : self.top_k]
+        plain = Routing(experts, self._weights(scores, experts, logits.dtype))
+        return Judged(scores, preferences, candidates, plain)
 
     def _weights(self, scores: Tensor, experts: Tensor, dtype: torch.dtype) -> Tensor:
         chosen = scores.gather(-1, experts)

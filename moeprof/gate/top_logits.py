@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from moeprof.gate.rule import Routing
+from moeprof.gate.rule import Judged, Routing
 from moeprof.gate.tuning import PLAIN, GateTuning
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ class TopLogitsRule:
     num_experts: int
     top_k: int
     tuning: GateTuning = PLAIN
+
+    @property
+    def renormalised(self) -> bool:
+        """Always: weights are a softmax over the experts that are used."""
+        return True
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the probabilities over all experts, float32, [num_tokens, num_experts].
@@ -46,3 +51,11 @@ class TopLogitsRule:
         """Return the model's own choice, its experts by falling preference."""
         experts = self.preferences(logits).topk(self.top_k, dim=-1).indices
         return Routing(experts, self.weights(logits, experts))
+
+    def judge(self, logits: Tensor, num_candidates: int) -> Judged:
+        """Return a batch with its best `num_candidates` experts, top_k or more, in one pass."""
+        preferences = self.preferences(logits)
+        candidates = preferences.topk(num_candidates, dim=-1).indices
+        experts = candidates[:, : self.top_k]
+        plain = Routing(experts, self.weights(logits, experts))
+        return Judged(self.scores(logits), preferences, candidates, plain)

@@ -27,6 +27,7 @@ _BUILT_IN = {
     "capacity-drop": ("moeprof.router.policies.capacity_drop", "CapacityDrop"),
     "capacity-expanded": ("moeprof.router.policies.capacity_expanded", "CapacityExpanded"),
     "sere": ("moeprof.router.policies.sere", "SimilarExperts"),
+    "marginal-cost": ("moeprof.router.marginal.router", "MarginalCost"),
     "logit-penalty": ("moeprof.router.policies.logit_penalty", "LogitPenalty"),
 }
 

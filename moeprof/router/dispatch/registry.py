@@ -20,6 +20,7 @@ _BUILT_IN = {
     "round-robin": ("moeprof.router.dispatch.round_robin", "RoundRobin"),
     "least-loaded": ("moeprof.router.dispatch.least_loaded", "LeastLoaded"),
     "metro": ("moeprof.router.dispatch.metro", "Metro"),
+    "marginal-cost": ("moeprof.router.dispatch.marginal", "MarginalDispatch"),
 }
 
 
