@@ -24,12 +24,14 @@ MAX_LINES = 300
 UNITS = (
     "_seconds", "_joules", "_watts", "_celsius", "_hertz", "_bytes", "_fraction", "_per_second",
     "_per_minute", "_per_celsius", "_kelvin_per_watt", "_per_kelvin", "_per_byte", "_per_flop",
-    "_per_hertz", "_octaves", "_nats",
+    "_per_hertz", "_octaves", "_nats", "_experts",
 )  # fmt: skip
 # Pure numbers, which have no unit to name, and values whose unit depends on what they describe.
 PURE = {
     *("exponent", "concentration", "confidence", "estimate", "low", "high", "achieved", "prior"),
     *("softmax_temperature", "scaling_factor"),  # divide logits, multiply weights
+    # Gate mass over cost, both shares; a correlation; how lopsided a distribution is.
+    *("lambda", "trade", "rank_correlation", "skewness"),
     *("load_imbalance", "gradient_norm", "capacity_factor", "similarity_threshold"),
 }
 COLUMN_SUFFIXES = ("_ci_low", "_ci_high", "_p10", "_p90", "_p99")

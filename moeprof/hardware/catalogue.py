@@ -37,6 +37,17 @@ OPTIONAL = {
     "achievable_flops_fraction": Kind.NUMBER,
     "achievable_bandwidth_fraction": Kind.NUMBER,
     "slowdown_celsius": Kind.NUMBER,
+    "max_operating_celsius": Kind.NUMBER,
+    "clock_fraction_per_celsius": Kind.NUMBER,
+    "lowest_clock_fraction": Kind.NUMBER,
+    "clocked_memory_fraction": Kind.NUMBER,
+    "idle_watts": Kind.NUMBER,
+    "busy_watts": Kind.NUMBER,
+    "leakage_watts": Kind.NUMBER,
+    "leakage_efold_celsius": Kind.NUMBER,
+    "joules_per_byte": Kind.NUMBER,
+    "die_celsius_per_watt": Kind.NUMBER,
+    "heatsink_celsius_per_watt": Kind.NUMBER,
 }
 
 

@@ -36,7 +36,10 @@ class GPU:
     without structured sparsity. `device_names` are the names by which NVML and torch report the
     card. `memory_bytes` is what the driver reports as total. `scale_up` joins GPUs of one node,
     `scale_out` joins nodes. The achievable fractions are shares, in 0..1, of the peak FLOP/s and
-    of the memory bandwidth. `slowdown_celsius` is where the card starts to slow down.
+    of the memory bandwidth. `slowdown_celsius` is where the card starts to slow down,
+    `max_operating_celsius` what its driver calls the highest temperature to work at. What an
+    emulation needs beyond that is said at `physics.Physics`; `idle_watts` are without leakage, and
+    `leakage_watts` are those at `assumed.REFERENCE_CELSIUS`.
 
     Raises:
         HardwareError: a quantity is not above 0, or a fraction lies outside 0..1.
@@ -59,6 +62,17 @@ class GPU:
     achievable_flops_fraction: float | None = None
     achievable_bandwidth_fraction: float | None = None
     slowdown_celsius: float | None = None
+    max_operating_celsius: float | None = None
+    clock_fraction_per_celsius: float | None = None
+    lowest_clock_fraction: float | None = None
+    clocked_memory_fraction: float | None = None
+    idle_watts: float | None = None
+    busy_watts: float | None = None
+    leakage_watts: float | None = None
+    leakage_efold_celsius: float | None = None
+    joules_per_byte: float | None = None
+    die_celsius_per_watt: float | None = None
+    heatsink_celsius_per_watt: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible quantities."""

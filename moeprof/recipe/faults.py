@@ -23,6 +23,7 @@ _TYPE_WORDS = {
     "string_type": "text",
     "bool_type": "true or false",
     "tuple_type": "a list",
+    "dict_type": "a table",
     "model_type": "a section (a TOML table)",
 }
 _BOUND_WORDS = {
@@ -31,27 +32,64 @@ _BOUND_WORDS = {
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "less than"),
 }
+# What pydantic puts into a fault's location for the branch of a union; no key is called so.
+_BRANCH = re.compile(r"(constrained-)?(float|int|str|bool)|(tuple|list|dict|literal)\[.*\]")
 
 
 def describe(error: ValidationError, root: type[BaseModel] = Recipe) -> str:
     """Return the first fault of a document of kind `root` in words, and the number of others."""
+    faults = _by_key(error.errors())
     # A misspelt key also leaves the right one missing: the misspelling is what to mend.
-    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    sentence = _sentence(details[0], root)
-    if len(details) > 1:
-        sentence += f" (and {len(details) - 1} more)"
+    faults.sort(key=lambda details: details[0]["type"] != "extra_forbidden")
+    sentence = _sentence(faults[0], root)
+    if len(faults) > 1:
+        sentence += f" (and {len(faults) - 1} more)"
     return sentence
 
 
+def _by_key(details: list[ErrorDetails]) -> list[list[ErrorDetails]]:
+    """Return the faults, each with all that was found of its key: one detail per union branch."""
+    by_key: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for detail in details:
+        by_key.setdefault(_keys(detail), []).append(detail)
+    # A wrong element also makes its list no number, and too short without it.
+    deeper = {key[:end] for key in by_key for end in range(len(key))}
+    return [
+        found
+        for key, found in by_key.items()
+        if key not in deeper or not all(_is_of_type(each) or _is_short(each) for each in found)
+    ]
+
+
+def _is_of_type(detail: ErrorDetails) -> bool:
+    return detail["type"] in _TYPE_WORDS
+
+
+def _is_short(detail: ErrorDetails) -> bool:
+    return detail["type"] == "too_short"
+
+
+def _keys(detail: ErrorDetails) -> tuple[int | str, ...]:
+    """Return the location of a fault without the branches of unions in it."""
+    parts = detail["loc"]
+    # An unknown key, the last part, may be called anything.
+    num_kept = len(parts) - 1 if detail["type"] == "extra_forbidden" else len(parts)
+    known = (part for part in parts[:num_kept] if not _BRANCH.fullmatch(str(part)))
+    return (*known, *parts[num_kept:])
+
+
 def _sentence(  # noqa: PLR0911 - one answer for each kind of fault
-    detail: ErrorDetails, root: type[BaseModel]
+    details: list[ErrorDetails], root: type[BaseModel]
 ) -> str:
-    key = _dotted(detail["loc"])
+    # The branch that took the value's type knows best what is wrong with it.
+    detail = next((each for each in details if not _is_of_type(each)), details[0])
+    location = _keys(detail)
+    key = _dotted(location)
     found = detail["input"]
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"{key}: there is no such key; {_nearest(detail['loc'], root)}"
+            return f"{key}: there is no such key; {_nearest(location, root)}"
         case "missing":
             return f"{key}: is missing; it has no default"
         case "literal_error":
@@ -66,12 +104,21 @@ def _sentence(  # noqa: PLR0911 - one answer for each kind of fault
         case "finite_number":
             return f"{key}: must be a finite number, got {found!r}"
         case kind if kind in _TYPE_WORDS:
-            return f"{key}: must be {_TYPE_WORDS[kind]}, got {found!r}"
+            return f"{key}: must be {_type_words(details)}, got {found!r}"
         case kind if kind in _BOUND_WORDS:
             bound, words = _BOUND_WORDS[kind]
             return f"{key}: must be {words} {context[bound]:g}, got {found!r}"
         case _:
             return f"{key}: {detail['msg']}, got {found!r}"
+
+
+def _type_words(details: list[ErrorDetails]) -> str:
+    """Return what a value may be, after one fault for each type that it is not."""
+    words = dict.fromkeys(_TYPE_WORDS[detail["type"]] for detail in details)
+    if "a number" in words:  # a whole one is one
+        words.pop("a whole number", None)
+    *before, last = words
+    return f"{', '.join(before)} or {last}" if before else last
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from moeprof.workload.layer import MoELayer
     from moeprof.workload.routing import Pattern
 
-Kind = Literal["sweep", "training"]
-_COMMANDS: dict[Kind, str] = {"sweep": "sweep", "training": "train"}
+Kind = Literal["sweep", "training", "scene"]
+# The command that a recipe is for, with the option that takes it, where it takes one.
+_USAGES: dict[Kind, str] = {
+    "sweep": "sweep",
+    "training": "train",
+    "scene": "route-eval --scene",
+}
+_FOLDERS = (Path(), Path("route-eval"))  # of recipes, below the one that ships
+_SCENE_KEYS = frozenset({"question", "gpus", "traffic", "links", "telemetry", "policies"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,7 @@ class LoadedRecipe:
 
 def recipe_names(kind: Kind = "sweep") -> tuple[str, ...]:
     """Return the names of the recipes of one kind that ship with moeprof, sorted."""
-    paths = recipes_folder().glob("*.toml")
-    return tuple(sorted(path.stem for path in paths if _kind_of(read_toml(path)[1]) == kind))
+    return tuple(sorted(name for name, path in _shipped().items() if _kind_at(path) == kind))
 
 
 def find_recipe(name_or_path: str, kind: Kind = "sweep") -> Path:
@@ -54,18 +60,34 @@ def find_recipe(name_or_path: str, kind: Kind = "sweep") -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = recipes_folder() / f"{path.stem}.toml"
-    # `recipes/quickstart.toml` is also found from outside a checkout.
-    if path.parent in {Path(), Path("recipes")} and shipped.is_file():
+    shipped = _shipped().get(path.stem)
+    # `recipes/quickstart.toml` is also found from outside a checkout; a shipped recipe of another
+    # kind is found too, so that its reader can name the command that it is for.
+    if shipped and path.parent in {Path(), *(Path("recipes") / folder for folder in _FOLDERS)}:
         return shipped
     if path.is_dir():
         raise RecipeError(f"{name_or_path}: is a folder, and must be a recipe file")
     names = recipe_names(kind)
     near = get_close_matches(path.stem, names, n=2, cutoff=0.5) or names
+    noun = "scene" if kind == "scene" else "recipe"
     raise RecipeError(
-        f"{name_or_path}: there is no such recipe file",
-        hint=f"Give a path, or a recipe that ships with moeprof: {', '.join(near)}.",
+        f"{name_or_path}: there is no such {noun} file",
+        hint=f"Give a path, or a {noun} that ships with moeprof: {', '.join(near)}.",
     )
+
+
+def _shipped() -> dict[str, Path]:
+    """Return the files of all recipes that ship with moeprof, by name."""
+    return {
+        path.stem: path
+        for folder in _FOLDERS
+        for path in sorted((recipes_folder() / folder).glob("*.toml"))
+        if _kind_at(path) is not None
+    }
+
+
+def _kind_at(path: Path) -> Kind | None:
+    return _kind_of(read_toml(path)[1])
 
 
 def load_recipe(path: Path, *, seed: int | None = None) -> LoadedRecipe:
@@ -110,13 +132,14 @@ def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def refuse_other_kind(written: Mapping[str, Any], kind: Kind, path: Path) -> None:
-    """Raise RecipeError if a document is plainly a recipe for the other command."""
+    """Raise RecipeError if a document is plainly a recipe for another command."""
     found = _kind_of(written)
-    if found in {None, kind}:
+    if found is None or found == kind:
         return
+    command, wanted = (_USAGES[each].split()[0] for each in (found, kind))
     raise RecipeError(
-        f"{path}: is a recipe for {_COMMANDS[found]}, and must be one for {_COMMANDS[kind]}",
-        hint=f"moeprof {_COMMANDS[found]} {path} --out DIR",
+        f"{path}: is a recipe for {command}, and must be one for {wanted}",
+        hint=f"moeprof {_USAGES[found]} {path} --out DIR",
     )
 
 
@@ -124,6 +147,10 @@ def _kind_of(written: Mapping[str, Any]) -> Kind | None:
     """Return what a recipe is for, None where no section tells."""
     if "workload" in written:
         return "sweep"
+    model = written.get("model")
+    # A scene prices a layer of its model; a training recipe makes the model.
+    if _SCENE_KEYS & written.keys() or (isinstance(model, dict) and "layer" in model):
+        return "scene"
     return "training" if {"model", "upcycle"} & written.keys() else None
 
 

@@ -19,6 +19,10 @@ class GpuReading:
     """How long the GPU's experts of one MoE layer took, the last time they were timed."""
     free_bytes: int | None = None
     """Memory that is free."""
+    expected_layer_seconds: float | None = None
+    """What the GPU's own copy of the cost model expected for the rows of `layer_seconds`."""
+    expected_watts: float | None = None
+    """What the GPU's own copy of the cost model expected it to draw with these rows."""
 
 
 @dataclass(frozen=True, slots=True)

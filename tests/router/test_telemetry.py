@@ -15,3 +15,9 @@ def test_what_a_gpu_did_not_tell_is_none() -> None:
     reading = GpuReading(rank=0, power_watts=300.0)
 
     assert (reading.die_celsius, reading.layer_seconds, reading.free_bytes) == (None, None, None)
+
+
+def test_a_gpu_tells_what_it_was_measured_at_and_what_was_expected_of_it() -> None:
+    slow = GpuReading(rank=2, layer_seconds=1.2e-4, expected_layer_seconds=1e-4)
+
+    assert (slow.expected_layer_seconds, slow.expected_watts) == (1e-4, None)

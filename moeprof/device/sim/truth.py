@@ -6,33 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from moeprof.device.sim.planted import NOTHING_PLANTED, Planted
+from moeprof.hardware import assumed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moeprof.hardware.gpu import GPU
 
-# Stand-ins, all assumptions, for what a specification leaves out.
+# Stand-ins, all assumptions, for what a specification leaves out and only the simulator needs.
 _L2_BYTES = 50 * 1024**2
-_POWER_LIMIT_WATTS = 400.0
 _NUM_SMS = 108
-_SM_CLOCK_HERTZ_MAX = 1.5e9
-_SLOWDOWN_CELSIUS = 87.0  # the order of the slowdown temperatures that drivers report
-# An H200 is seen to reach 788 of 989 TFLOP/s (bf16, 8192 cubed) and 4.3 of 4.8 TB/s.
-_ACHIEVABLE_FLOPS_FRACTION = 0.8
-_ACHIEVABLE_BANDWIDTH_FRACTION = 0.9
-
-# Shares of the power limit, chosen so that an H200 idles near 80 W, draws 140 to 300 W in decode
-# (arXiv 2605.11999 sees 137 to 300 of 700 W), and passes its limit in dense matrix products.
-_IDLE_FRACTION = 0.08
-_BUSY_FRACTION = 0.07
-_LEAKAGE_FRACTION = 0.06  # with the e-fold below about 1 W/K at 60 C, as seen on an A100
-_TENSOR_CORE_FRACTION = 1.0
-
-_FULL_POWER_RISE_CELSIUS = 50.0  # over ambient at the power limit: 78 C, typical of air cooling
-_DIE_SHARE_FRACTION = 0.4  # of the thermal resistance; the heatsink has the rest (assumption)
-_DIE_SECONDS = 1.5  # time constant of die and lid against the heatsink (assumption)
-_HEATSINK_SECONDS = 60.0  # time constant of the heatsink against the air (assumption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +50,8 @@ class Truth:
     slowdown_celsius: float
 
     l2_seconds_fraction: float = 0.4  # of the seconds of a byte from memory (assumption)
-    launch_seconds: float = 2e-6  # of one kernel inside a graph; CUDA events resolve 0.5 us
-    fixed_launches: int = 4  # gather, gate-up, down, combine
+    launch_seconds: float = assumed.LAUNCH_SECONDS
+    fixed_launches: int = assumed.FIXED_LAUNCHES
     launches_per_active_expert: Mapping[str, int] = field(  # by kernel; 0 where it is not named
         default_factory=lambda: {"torch-loop": 6}  # index, three products, SwiGLU, scatter
     )
@@ -76,13 +59,13 @@ class Truth:
     drift_fraction: float = 0.0  # by how much latency has grown after `drift_seconds`, for good
     drift_seconds: float = 3600.0
 
-    joules_per_byte: float = 35e-12  # HBM2 3.9 pJ/bit (O'Connor 2017) and 0.5 to cross the chip
+    joules_per_byte: float = assumed.JOULES_PER_BYTE
     l2_joules_fraction: float = 0.25  # of `joules_per_byte`, for a byte that L2 holds
-    voltage_floor_fraction: float = 0.6  # voltage at no clock, of that at the highest; joules ~ V^2
+    voltage_floor_fraction: float = assumed.VOLTAGE_FLOOR_FRACTION
 
     ambient_celsius: float = 28.0
-    reference_celsius: float = 60.0
-    leakage_efold_celsius: float = 36.0  # leakage grows e times; doubles every 25 C
+    reference_celsius: float = assumed.REFERENCE_CELSIUS
+    leakage_efold_celsius: float = assumed.LEAKAGE_EFOLD_CELSIUS
     memory_offset_celsius: float = 6.0  # memory over the mean of die and heatsink
 
     idle_sm_clock_hertz: float = 345e6  # as idle Hopper cards report
@@ -115,33 +98,34 @@ class Truth:
 
 def truth_of(gpu: GPU) -> Truth:
     """Return the truth of one card that keeps the promises of its specification."""
-    limit_watts = gpu.power_limit_watts or _POWER_LIMIT_WATTS
-    clock_hertz = gpu.sm_clock_hertz_max or _SM_CLOCK_HERTZ_MAX
-    flops_fraction = gpu.achievable_flops_fraction or _ACHIEVABLE_FLOPS_FRACTION
+    limit_watts = gpu.power_limit_watts or assumed.POWER_LIMIT_WATTS
+    clock_hertz = gpu.sm_clock_hertz_max or assumed.SM_CLOCK_HERTZ_MAX
+    flops_fraction = gpu.achievable_flops_fraction or assumed.ACHIEVABLE_FLOPS_FRACTION
     flops = {dtype: peak * flops_fraction for dtype, peak in gpu.peak_flops_per_second.items()}
-    celsius_per_watt = _FULL_POWER_RISE_CELSIUS / limit_watts
-    die_celsius_per_watt = celsius_per_watt * _DIE_SHARE_FRACTION
+    celsius_per_watt = assumed.FULL_POWER_RISE_CELSIUS / limit_watts
+    die_celsius_per_watt = celsius_per_watt * assumed.DIE_SHARE_FRACTION
     heatsink_celsius_per_watt = celsius_per_watt - die_celsius_per_watt
     return Truth(
         bytes_per_second=gpu.memory_bytes_per_second
-        * (gpu.achievable_bandwidth_fraction or _ACHIEVABLE_BANDWIDTH_FRACTION),
+        * (gpu.achievable_bandwidth_fraction or assumed.ACHIEVABLE_BANDWIDTH_FRACTION),
         flops_per_second=flops,
         memory_bytes=gpu.memory_bytes,
         l2_bytes=gpu.l2_bytes or _L2_BYTES,
         num_sms=gpu.num_sms or _NUM_SMS,
         power_limit_watts=limit_watts,
-        idle_watts=_IDLE_FRACTION * limit_watts,
-        busy_watts=_BUSY_FRACTION * limit_watts,
-        leakage_watts=_LEAKAGE_FRACTION * limit_watts,
+        idle_watts=assumed.IDLE_FRACTION * limit_watts,
+        busy_watts=assumed.BUSY_FRACTION * limit_watts,
+        leakage_watts=assumed.LEAKAGE_FRACTION * limit_watts,
         joules_per_flop={
-            dtype: _TENSOR_CORE_FRACTION * limit_watts / rate for dtype, rate in flops.items()
+            dtype: assumed.TENSOR_CORE_FRACTION * limit_watts / rate
+            for dtype, rate in flops.items()
         },
         die_celsius_per_watt=die_celsius_per_watt,
         heatsink_celsius_per_watt=heatsink_celsius_per_watt,
-        die_joules_per_celsius=_DIE_SECONDS / die_celsius_per_watt,
-        heatsink_joules_per_celsius=_HEATSINK_SECONDS / heatsink_celsius_per_watt,
+        die_joules_per_celsius=assumed.DIE_SECONDS / die_celsius_per_watt,
+        heatsink_joules_per_celsius=assumed.HEATSINK_SECONDS / heatsink_celsius_per_watt,
         sm_clock_hertz_max=clock_hertz,
-        sm_clock_hertz_min=0.4 * clock_hertz,
+        sm_clock_hertz_min=assumed.LOWEST_CLOCK_FRACTION * clock_hertz,
         memory_clock_hertz=gpu.memory_clock_hertz,
-        slowdown_celsius=gpu.slowdown_celsius or _SLOWDOWN_CELSIUS,
+        slowdown_celsius=gpu.slowdown_celsius or assumed.SLOWDOWN_CELSIUS,
     )

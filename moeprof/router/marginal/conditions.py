@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
 
@@ -39,8 +38,8 @@ class Conditions:
         self,
         *,
         trade: float | None = None,
-        slowness: Sequence[float] | None = None,
-        hunger: Sequence[float] | None = None,
+        slowness: ArrayLike | None = None,
+        hunger: ArrayLike | None = None,
     ) -> None:
         """Take over what was learnt; None is left as it is."""
         for held, value in (

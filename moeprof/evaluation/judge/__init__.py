@@ -1,0 +1,1 @@
+"""What the runs of a scene show, and how sure it is."""

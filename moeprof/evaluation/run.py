@@ -1,0 +1,193 @@
+"""Scenes run with all their policies, spread over processes, with the same outcome however spread."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from typing import TYPE_CHECKING, Final
+
+from moeprof.errors import RecipeError
+from moeprof.evaluation.policies import BUNDLED, default_policies
+from moeprof.evaluation.runs import SceneRuns
+from moeprof.evaluation.seated import seat
+from moeprof.evaluation.simulate import simulate
+from moeprof.evaluation.stage import set_stage, shipped_cost
+from moeprof.processes import begin_worker, single_threaded
+from moeprof.recipe.scene import PolicySection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from moeprof.cost.model import CostModel
+    from moeprof.evaluation.runs import PolicyRun
+    from moeprof.evaluation.stage import Stage
+    from moeprof.recipe.load_scene import LoadedScene
+    from moeprof.recipe.scene import Knob
+
+PLAIN: Final = PolicySection(name="top-k")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some settings of one scene; `places` say where their runs stand among the scene's."""
+
+    loaded: LoadedScene
+    cost: CostModel | None
+    settings: tuple[tuple[PolicySection, Mapping[str, Knob]], ...]
+    places: tuple[int, ...]
+
+
+def evaluate(
+    scenes: Sequence[LoadedScene],
+    cost: CostModel | None,
+    *,
+    num_workers: int,
+    only: Sequence[str] = (),
+    lambdas: Sequence[float] = (),
+    on_progress: Callable[[str, int, int], None],
+) -> dict[str, SceneRuns]:
+    """Return the runs of every scene by its name, in the order given.
+
+    `cost` None: the fitted model that ships for each scene's GPU, or else its datasheet. `only`
+    names policies, the baseline comes along. `lambdas` are further settings of the bundled router.
+    With one worker everything runs in this process.
+
+    Raises:
+        RecipeError: no such policy, router or knob; or what making a scene ready raises.
+
+    """
+    chosen = {each.name: settings_of(each, only=only, lambdas=lambdas) for each in scenes}
+    parts = [
+        part
+        for each in scenes
+        for part in _parts(each, cost, chosen[each.name], 1 if num_workers == 1 else 2)
+    ]
+    # Long ones first, so that no worker has one left when the others are done.
+    parts.sort(key=lambda part: -_weight(part))
+    num_settings = sum(len(part.settings) for part in parts)
+    num_done = 0
+    found: dict[str, dict[int, PolicyRun]] = {each.name: {} for each in scenes}
+    about: dict[str, SceneRuns] = {}
+    run = _here if num_workers == 1 else _in_processes
+    for part, runs in run(parts, num_workers):
+        name = part.loaded.name
+        about[name] = runs
+        found[name].update(zip(part.places, runs.runs, strict=True))
+        num_done += len(part.settings)
+        on_progress(name, num_done, num_settings)
+    return {each.name: _whole(about[each.name], found[each.name]) for each in scenes}
+
+
+def policies_of(loaded: LoadedScene) -> tuple[PolicySection, ...]:
+    """Return the policies of a scene: its own, or those that every scene has."""
+    layer = loaded.model.layer
+    return loaded.scene.policies or default_policies(layer.num_experts, layer.top_k)
+
+
+def settings_of(
+    loaded: LoadedScene, *, only: Sequence[str] = (), lambdas: Sequence[float] = ()
+) -> tuple[tuple[PolicySection, Mapping[str, Knob]], ...]:
+    """Return every setting that is run in a scene, the baseline's first.
+
+    Raises RecipeError: `only` names a policy that the scene has not.
+    """
+    known = policies_of(loaded)
+    names = [policy.name for policy in known]
+    for name in only:
+        if name not in names:
+            raise RecipeError(
+                f"{loaded.path}: has no policy {name!r}", hint=f"It has {', '.join(names)}."
+            )
+    baseline = loaded.scene.baseline
+    wanted = [policy for policy in known if not only or policy.name in {*only, baseline}]
+    wanted.sort(key=lambda policy: policy.name != baseline)
+    found: list[tuple[PolicySection, Mapping[str, Knob]]] = []
+    for policy in wanted:
+        settings: list[Mapping[str, Knob]] = list(policy.settings)
+        if policy.name == BUNDLED:
+            settings += [{"lambda_": each} for each in lambdas]
+        distinct = [each for place, each in enumerate(settings) if each not in settings[:place]]
+        found += [(policy, each) for each in distinct]
+    return tuple(found)
+
+
+def _parts(
+    loaded: LoadedScene,
+    cost: CostModel | None,
+    settings: Sequence[tuple[PolicySection, Mapping[str, Knob]]],
+    num_parts: int,
+) -> Iterator[_Part]:
+    for first in range(min(num_parts, len(settings))):
+        places = range(first, len(settings), num_parts)
+        yield _Part(loaded, cost, tuple(settings[place] for place in places), tuple(places))
+
+
+def _weight(part: _Part) -> float:
+    traffic = part.loaded.scene.traffic
+    each = 4.0 if traffic.kind == "live" else 1.0
+    return each * len(part.settings) * (traffic.num_steps + traffic.num_settling_steps)
+
+
+def run_part(part: _Part) -> SceneRuns:
+    """Return the runs of some settings of one scene."""
+    cost = part.cost or shipped_cost(part.loaded.scene.gpus.specification)
+    stage = set_stage(part.loaded, cost)
+    # What all others are compared with, and what exact ones replay.
+    simulate(stage, seat(stage, PLAIN, {}))
+    runs = tuple(simulate(stage, seat(stage, policy, each)) for policy, each in part.settings)
+    return _about(stage, runs)
+
+
+def _about(stage: Stage, runs: tuple[PolicyRun, ...]) -> SceneRuns:
+    scene, traffic = stage.scene, stage.traffic
+    return SceneRuns(
+        scene=stage.loaded.name,
+        question=scene.question,
+        baseline=scene.baseline,
+        has_constant_compute=scene.has_constant_compute,
+        traffic=traffic.kind,
+        hardware=stage.cluster.hardware,
+        emulated=stage.cluster.emulated,
+        num_layers=traffic.num_layers,
+        batch_size=traffic.batch_size,
+        budget_cross_entropy_nats=scene.budget.cross_entropy_nats,
+        budget_gate_mass_fraction=scene.budget.gate_mass_fraction,
+        requests=traffic.requests()[:, scene.traffic.num_settling_steps :],
+        runs=runs,
+    )
+
+
+def _whole(about: SceneRuns, runs: Mapping[int, PolicyRun]) -> SceneRuns:
+    ordered = tuple(runs[place] for place in sorted(runs))
+    return SceneRuns(
+        **{name: getattr(about, name) for name in SceneRuns.__dataclass_fields__ if name != "runs"},
+        runs=ordered,
+    )
+
+
+def _here(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:
+    assert num_workers == 1
+    for part in parts:
+        yield part, run_part(part)
+
+
+def _in_processes(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:
+    # A fork would copy locks that the threads of Arrow and torch may hold.
+    with (
+        single_threaded(),
+        ProcessPoolExecutor(
+            num_workers, mp_context=get_context("spawn"), initializer=begin_worker
+        ) as pool,
+    ):
+        running = {pool.submit(run_part, part): part for part in parts}
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            # What runs would go on for seconds, and nobody waits for it any more.
+            for child in active_children():
+                child.terminate()
+            raise
