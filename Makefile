@@ -20,10 +20,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: install  ## measure a scaled Mixtral layer on this machine, and fit a cost model to it
+demo: install  ## measure a scaled Mixtral layer on this machine, fit a cost model, compare routers
 	$(BIN)/moeprof doctor
 	$(BIN)/moeprof sweep recipes/quickstart.toml --out $(DEMO)
 	$(BIN)/moeprof fit-cost $(DEMO) --out $(DEMO)/cost.json
+	$(BIN)/moeprof route-eval $(DEMO)/cost.json --scene recipes/demo-routes.toml --out $(DEMO)/routers
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -13,6 +13,7 @@ from moeprof import __version__
 from moeprof.cli.cost import fit_cost, predict
 from moeprof.cli.exchange import export_app, import_app
 from moeprof.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
+from moeprof.cli.routing import route_eval
 from moeprof.cli.tracing import trace
 from moeprof.cli.training import train
 from moeprof.errors import MoeprofError
@@ -140,6 +141,7 @@ def selfcheck(
 
 app.command("fit-cost")(fit_cost)
 app.command()(predict)
+app.command("route-eval")(route_eval)
 app.command()(train)
 app.command()(trace)
 app.add_typer(import_app, name="import")

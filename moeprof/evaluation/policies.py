@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BUNDLED: Final = "marginal-cost"
 ORACLE: Final = "oracle"
-TRADES: Final = (0.35, 0.05, 0.15, 0.25, 0.6)
+TRADES: Final = (0.25, 0.1, 0.4, 0.7)
 """Lambdas of the bundled router's front; the first stands in the table."""
 
 
@@ -65,12 +65,12 @@ def default_policies(num_experts: int, top_k: int) -> tuple[PolicySection, ...]:
         _policy(
             "xshare",
             "xshare",
-            settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.8, 0.5)],
+            settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.5)],
         ),
         _policy(
             "lynx",
             "lynx",
-            settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.8, 0.5)],
+            settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.5)],
         ),
         _policy("laser", "laser", settings=[{"peaked_fraction": 0.6}]),
         _policy("capacity-drop", "capacity-drop", settings=[{"capacity_factor": 1.5}]),
@@ -82,7 +82,7 @@ def default_policies(num_experts: int, top_k: int) -> tuple[PolicySection, ...]:
             "marginal-energy",
             BUNDLED,
             BUNDLED,
-            settings=[{"lambda_": each, "energy_fraction": 1.0} for each in (0.25, 0.1, 0.6)],
+            settings=[{"lambda_": each, "energy_fraction": 1.0} for each in (0.25, 0.5)],
         ),
-        _policy("oracle", ORACLE, ORACLE, settings=[{"lambda_": each} for each in TRADES]),
+        _policy("oracle", ORACLE, ORACLE, settings=[{"lambda_": TRADES[0]}]),
     )

@@ -1,9 +1,9 @@
-"""Scenes run with all their policies, spread over processes, with the same outcome however spread."""
+"""Scenes run with all their policies, over processes, with the same outcome however spread."""
 
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +11,8 @@ from moeprof.errors import RecipeError
 from moeprof.evaluation.policies import BUNDLED, default_policies
 from moeprof.evaluation.runs import SceneRuns
 from moeprof.evaluation.seated import seat
+from moeprof.evaluation.sere_similarity import ROUTER as SERE
+from moeprof.evaluation.sere_similarity import without_outputs
 from moeprof.evaluation.simulate import simulate
 from moeprof.evaluation.stage import set_stage, shipped_cost
 from moeprof.processes import begin_worker, single_threaded
@@ -80,9 +82,32 @@ def evaluate(
 
 
 def policies_of(loaded: LoadedScene) -> tuple[PolicySection, ...]:
-    """Return the policies of a scene: its own, or those that every scene has."""
-    layer = loaded.model.layer
-    return loaded.scene.policies or default_policies(layer.num_experts, layer.top_k)
+    """Return the policies that run in a scene: its own, or those that every scene has.
+
+    Where the baseline is none of its own it is plain top-k, which then comes first. Policies for
+    which the scene's traffic has not what they need are left out, and `notes_of` says so.
+    """
+    known = _known(loaded)
+    if without_outputs(loaded.scene) is None:
+        return known
+    return tuple(policy for policy in known if policy.router != SERE)
+
+
+def _known(loaded: LoadedScene) -> tuple[PolicySection, ...]:
+    layer, scene = loaded.model.layer, loaded.scene
+    found = scene.policies or default_policies(layer.num_experts, layer.top_k)
+    named = any(policy.name == scene.baseline for policy in found)
+    # A scene that was read may name no other baseline that it has not.
+    return found if named else (PLAIN, *found)
+
+
+def notes_of(loaded: LoadedScene) -> tuple[str, ...]:
+    """Return what readers of a scene's runs must know, one sentence each."""
+    left_out = [policy.name for policy in _known(loaded) if policy.router == SERE]
+    reason = without_outputs(loaded.scene)
+    if reason is None or not left_out:
+        return ()
+    return (f"{', '.join(left_out)} did not run: {reason}.",)
 
 
 def settings_of(
@@ -90,18 +115,20 @@ def settings_of(
 ) -> tuple[tuple[PolicySection, Mapping[str, Knob]], ...]:
     """Return every setting that is run in a scene, the baseline's first.
 
-    Raises RecipeError: `only` names a policy that the scene has not.
+    Raises RecipeError: `only` names a policy that the scene has not, or the baseline cannot run.
     """
-    known = policies_of(loaded)
-    names = [policy.name for policy in known]
+    names = [policy.name for policy in _known(loaded)]
     for name in only:
         if name not in names:
             raise RecipeError(
                 f"{loaded.path}: has no policy {name!r}", hint=f"It has {', '.join(names)}."
             )
     baseline = loaded.scene.baseline
-    wanted = [policy for policy in known if not only or policy.name in {*only, baseline}]
+    able = policies_of(loaded)
+    wanted = [policy for policy in able if not only or policy.name in {*only, baseline}]
     wanted.sort(key=lambda policy: policy.name != baseline)
+    if not wanted or wanted[0].name != baseline:
+        raise RecipeError(f"{loaded.path}: baseline {baseline!r}: {without_outputs(loaded.scene)}")
     found: list[tuple[PolicySection, Mapping[str, Knob]]] = []
     for policy in wanted:
         settings: list[Mapping[str, Knob]] = list(policy.settings)
@@ -155,15 +182,13 @@ def _about(stage: Stage, runs: tuple[PolicyRun, ...]) -> SceneRuns:
         budget_gate_mass_fraction=scene.budget.gate_mass_fraction,
         requests=traffic.requests()[:, scene.traffic.num_settling_steps :],
         runs=runs,
+        notes=notes_of(stage.loaded),
     )
 
 
 def _whole(about: SceneRuns, runs: Mapping[int, PolicyRun]) -> SceneRuns:
     ordered = tuple(runs[place] for place in sorted(runs))
-    return SceneRuns(
-        **{name: getattr(about, name) for name in SceneRuns.__dataclass_fields__ if name != "runs"},
-        runs=ordered,
-    )
+    return replace(about, runs=ordered)
 
 
 def _here(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:

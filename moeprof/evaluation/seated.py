@@ -9,12 +9,15 @@ import torch
 
 from moeprof.errors import RecipeError, WorkloadError
 from moeprof.evaluation.policies import BUNDLED, ORACLE
+from moeprof.evaluation.sere_similarity import ROUTER as SERE
+from moeprof.evaluation.sere_similarity import without_outputs
 from moeprof.router.adaptation.adaptation import Adaptation, AdaptationSettings
 from moeprof.router.adaptation.dual_ascent import DualAscentSettings
 from moeprof.router.dispatch.marginal import MarginalDispatch
 from moeprof.router.dispatch.random_replica import RandomReplica
 from moeprof.router.dispatch.registry import load_dispatcher
 from moeprof.router.marginal.router import MarginalCost
+from moeprof.router.policies.knobs import check_knob
 from moeprof.router.registry import load_router
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 BUDGET_KNOB: Final = "gate_mass_fraction"
 """A setting of the bundled router: hold this budget by test-time adaptation, whatever lambda."""
+ENERGY_KNOB: Final = "energy_fraction"
+"""A setting of the bundled router and dispatcher, and of the dispatcher alone."""
 _OURS: Final = (BUNDLED, ORACLE)
 _STATIC: Final = ("first",)  # dispatchers that look at nothing
 _READS_NOTHING: Final = frozenset(
@@ -65,19 +70,23 @@ class Seated:
 def seat(stage: Stage, policy: PolicySection, setting: Mapping[str, Knob]) -> Seated:
     """Return one setting of a policy, ready to run in a scene.
 
-    Raises RecipeError: no such router, dispatcher or knob, or a knob out of range.
+    Raises:
+        RecipeError: no such router, dispatcher or knob, a knob out of range, or similar experts
+            asked of traffic that has no experts' outputs.
+        CheckpointError: the model that runs has experts whose outputs cannot be had.
+
     """
     scene, num_seeds = stage.scene, stage.traffic.num_seeds
     adaptation = None
-    if policy.router in _OURS or policy.dispatcher in _OURS:
-        adaptation = _adaptation(stage, setting)
-    knobs = {key: value for key, value in setting.items() if key != BUDGET_KNOB}
     try:
+        knobs = _router_knobs(policy, setting)
+        if policy.router in _OURS or policy.dispatcher in _OURS:
+            adaptation = _adaptation(stage, setting)
         routers = tuple(
             _router(stage, policy, knobs, adaptation, seed) for seed in range(num_seeds)
         )
         dispatchers = tuple(
-            _dispatcher(stage, policy, knobs, adaptation, seed) for seed in range(num_seeds)
+            _dispatcher(stage, policy, setting, adaptation, seed) for seed in range(num_seeds)
         )
         placements = stage.placements(policy)
     except WorkloadError as error:
@@ -85,9 +94,11 @@ def seat(stage: Stage, policy: PolicySection, setting: Mapping[str, Knob]) -> Se
             f"{stage.loaded.path}: policy {policy.name!r}: {error.message}", hint=error.hint
         ) from error
     knows_truth = ORACLE in (policy.router, policy.dispatcher)
-    decides = policy.router != "top-k" or policy.dispatcher not in _STATIC
+    # Without replicas there is nothing to choose: a table made once says where an expert is.
+    chooses = policy.dispatcher not in _STATIC and any(map(_has_replicas, placements))
+    decides = policy.router != "top-k" or chooses
     reads = policy.router not in _READS_NOTHING
-    told = (adaptation is not None and not knows_truth) or reads
+    told = (adaptation is not None and not knows_truth and decides) or reads
     return Seated(
         name=policy.name,
         setting=dict(setting),
@@ -103,14 +114,37 @@ def seat(stage: Stage, policy: PolicySection, setting: Mapping[str, Knob]) -> Se
     )
 
 
+def _router_knobs(policy: PolicySection, setting: Mapping[str, Knob]) -> dict[str, Any]:
+    """Return the knobs that are the router's, those of top-k's dispatcher and budgets checked.
+
+    Raises WorkloadError: the policy has no such knob, or the budget is out of range.
+    """
+    knobs: dict[str, Any] = dict(setting)
+    if policy.router in _OURS:
+        budget: Any = knobs.pop(BUDGET_KNOB, 0.0)
+        check_knob(BUNDLED, BUDGET_KNOB, budget, least=0.0, most=1.0)
+    if policy.router != "top-k":
+        return knobs
+    known = (ENERGY_KNOB,) if policy.dispatcher in _OURS else ()
+    for knob in knobs:
+        if knob not in known:
+            raise WorkloadError(
+                f"router top-k with dispatcher {policy.dispatcher}: has no knob {knob}",
+                hint=f"Its knobs are {', '.join(known)}." if known else "It has no knobs.",
+            )
+    return {}
+
+
 def _adaptation(stage: Stage, setting: Mapping[str, Knob]) -> Adaptation:
+    given: dict[str, Any] = dict(setting)
     budget = None
-    if BUDGET_KNOB in setting:
-        budget = DualAscentSettings(gate_mass_fraction=float(setting[BUDGET_KNOB]))
+    if BUDGET_KNOB in given:
+        budget = DualAscentSettings(gate_mass_fraction=given[BUDGET_KNOB])
+    check_knob(BUNDLED, "lambda_", given.get("lambda_", 0.0), least=0.0)
     return Adaptation(
         AdaptationSettings(budget=budget),
         stage.scene.gpus.num_gpus,
-        trade=float(setting.get("lambda_", 0.0)),
+        trade=given.get("lambda_", 0.0),
         num_seeds=stage.traffic.num_seeds,
     )
 
@@ -125,12 +159,17 @@ def _router(
     given: dict[str, Any] = dict(knobs)
     if policy.router in _OURS:
         assert adaptation is not None
-        given |= {"curve": stage.curve, "conditions": adaptation.conditions[seed]}
+        # Where lambda stays 0 the router is top-k itself, in how it breaks ties as well.
+        conditions = adaptation.conditions[seed]
+        trades = float(conditions.trade) > 0
+        given |= {"curve": stage.curve, "conditions": conditions if trades else None}
         return MarginalCost(**_known(BUNDLED, given))
-    if policy.router == "top-k":
-        given = {}
     if policy.router == "random":
         given["generator"] = _generator(stage, seed)
+    if policy.router == SERE:
+        if (reason := without_outputs(stage.scene)) is not None:
+            raise WorkloadError(reason, hint="Choose live traffic, or leave the policy out.")
+        given["similarities"] = stage.similarities()
     return load_router(policy.router, **given)
 
 
@@ -143,19 +182,25 @@ def _known(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _dispatcher(
     stage: Stage,
     policy: PolicySection,
-    knobs: Mapping[str, Knob],
+    setting: Mapping[str, Any],
     adaptation: Adaptation | None,
     seed: int,
 ) -> Dispatcher:
     if policy.dispatcher in _OURS:
         assert adaptation is not None
-        energy = float(knobs.get("energy_fraction", 0.0))
         return MarginalDispatch(
-            energy_fraction=energy, curve=stage.curve, conditions=adaptation.conditions[seed]
+            energy_fraction=setting.get(ENERGY_KNOB, 0.0),
+            curve=stage.curve,
+            conditions=adaptation.conditions[seed],
         )
     if policy.dispatcher == "random":
         return RandomReplica(_generator(stage, seed))
     return load_dispatcher(policy.dispatcher)
+
+
+def _has_replicas(placement: Placement) -> bool:
+    slots = [expert for rank in placement.ranks for expert in rank]
+    return len(set(slots)) < len(slots)
 
 
 def _generator(stage: Stage, seed: int) -> torch.Generator:

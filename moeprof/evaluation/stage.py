@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from moeprof.cost.model_file import load_model
 from moeprof.errors import WorkloadError
 from moeprof.evaluation.channel.price import telemetry_seconds
 from moeprof.evaluation.cluster.cluster import Cluster
+from moeprof.evaluation.sere_similarity import similarities_behind
 from moeprof.evaluation.traffic.open import open_traffic
 from moeprof.resources import data_folder
 from moeprof.router.marginal.curve import StepCurve
@@ -19,6 +21,8 @@ from moeprof.workload.gem import gem_placement
 from moeprof.workload.placement import Placement, place
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from moeprof.recipe.load_scene import LoadedScene
     from moeprof.recipe.scene import PolicySection, Scene
 
+_ENGINE: Final = re.compile("-(?:vllm|sglang|trtllm)-")
 _MOST_PROFILED: Final = 64  # steps that GEM weighs: more hardly change its answer
 
 
@@ -49,6 +54,7 @@ class Stage:
     plain: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     plain_losses: list[NDArray[np.float64]] = field(default_factory=list)
     _placements: dict[tuple[str, int], tuple[Placement, ...]] = field(default_factory=dict)
+    _similarities: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def scene(self) -> Scene:
@@ -79,6 +85,15 @@ class Stage:
                 for layer in range(self.traffic.num_layers)
             )
         return self._placements[key]
+
+    def similarities(self) -> Mapping[int, Tensor]:
+        """Return how similar experts are by layer; made at the first call (`similarities_behind`).
+
+        Raises what that raises.
+        """
+        if not self._similarities:
+            self._similarities.update(similarities_behind(self.scene, self.traffic))
+        return self._similarities
 
     def _placed(self, strategy: str, num_replicas: int, layer: int) -> Placement:
         rows = self.profile[:, layer]
@@ -122,10 +137,15 @@ def set_stage(loaded: LoadedScene, cost: CostModel | None) -> Stage:
 
 
 def shipped_cost(specification: str) -> CostModel | None:
-    """Return the fitted model of a GPU that ships with moeprof; None: there is none."""
-    folder = data_folder() / "models-fitted"
-    found = sorted(folder.glob(f"{specification}-*.json"))
-    return load_model(found[0]) if found else None
+    """Return the fitted model of a GPU that ships with moeprof; None: there is none.
+
+    Its file is called after the GPU, perhaps without its memory, and the engine.
+    """
+    for path in sorted((data_folder() / "models-fitted").glob("*.json")):
+        name = _ENGINE.split(path.stem)[0]
+        if specification == name or specification.startswith(f"{name}-"):
+            return load_model(path)
+    return None
 
 
 def fitted_curve(cluster: Cluster, traffic: Traffic) -> StepCurve:

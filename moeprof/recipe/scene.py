@@ -28,6 +28,9 @@ class ModelSection(Strict):
     layer: NameOrPath
     weight_dtype: str | None = None
     kernel: str | None = None
+    # What the cost model calls the GPU it was fitted to; None: as [gpus] does. Another one, such as
+    # `cpu`, gives the seconds, and the specification all the rest.
+    device: str | None = None
 
 
 class TrafficSection(Strict):
@@ -39,9 +42,9 @@ class TrafficSection(Strict):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     # Tokens of a request before the first simulated step; they also fill the KV cache.
     context_tokens: Annotated[int, Field(ge=0, le=2**20)] = 64
-    num_steps: Annotated[int, Field(ge=2, le=100_000)] = 48
+    num_steps: Annotated[int, Field(ge=2, le=100_000)] = 32
     # Steps before the first that counts: telemetry and adaptation settle in them.
-    num_settling_steps: Annotated[int, Field(ge=0, le=100_000)] = 16
+    num_settling_steps: Annotated[int, Field(ge=0, le=100_000)] = 8
     # MoE layers of a step; None is all that the source has, or the model's where it is generated.
     num_layers: Count | None = None
 

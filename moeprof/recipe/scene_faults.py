@@ -62,7 +62,7 @@ def _of_gpus(scene: Scene, gpu: GPU) -> Iterator[Fault]:
             f"gpus.power_limit_watts must be at most {gpu.power_limit_watts:g}, the limit of "
             f"{gpu.name}, got {asked:g}"
         )
-    yield from _of_change(gpus, scene.traffic.num_settling_steps + scene.traffic.num_steps)
+    yield from _of_change(gpus, scene.traffic.num_steps)
     is_joined = {
         "scale_up": (gpu.scale_up, links.scale_up_bytes_per_second, gpus.num_gpus > gpus.num_nodes),
         "scale_out": (gpu.scale_out, links.scale_out_bytes_per_second, gpus.num_nodes > 1),
@@ -85,7 +85,7 @@ def _of_change(gpus: GpuSection, num_steps: int) -> Iterator[Fault]:
         )
     if gpus.changing_rank is not None and gpus.changed_at_step >= num_steps:
         yield Fault(
-            f"gpus.changed_at_step must lie in 0..{num_steps - 1}, settling steps included, "
+            f"gpus.changed_at_step must lie in 0..{num_steps - 1}, settling steps not counted, "
             f"got {gpus.changed_at_step}"
         )
 

@@ -120,6 +120,37 @@ def test_the_weights_of_the_chosen_experts_are_the_choices_own(
     assert (rule.preferences(logits) > preferred.unsqueeze(1)).sum(dim=1).max() < TOP_K
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", rules())
+def test_to_judge_is_to_choose_and_to_see_who_comes_next(name: str, dtype: torch.dtype) -> None:
+    rule = rules()[name]
+    logits = hidden_states(400, dtype)[:, :NUM_EXPERTS].contiguous()
+    choice, preferences = rule.choose(logits), rule.preferences(logits)
+    for num_candidates in range(TOP_K, NUM_EXPERTS + 1):
+        judged = rule.judge(logits, num_candidates)
+
+        liked = preferences.gather(1, judged.candidates)
+        assert torch.equal(judged.scores, rule.scores(logits))
+        assert torch.equal(judged.preferences, preferences)
+        assert torch.equal(liked, preferences.topk(num_candidates, dim=1).values)
+        assert torch.equal(judged.plain.experts, judged.candidates[:, :TOP_K])
+        assert torch.equal(judged.plain.weights, rule.weights(logits, judged.plain.experts))
+        if dtype == torch.float32:  # coarser logits are alike now and then
+            assert torch.equal(judged.plain.experts.sort().values, choice.experts.sort().values)
+
+
+@pytest.mark.parametrize("name", rules())
+def test_renormalised_rules_give_every_token_the_same_sum_and_others_do_not(name: str) -> None:
+    rule = rules()[name]
+    logits = hidden_states(400)[:, :NUM_EXPERTS].contiguous()
+    worst = rule.preferences(logits).argsort(dim=1)[:, :TOP_K]  # of experts never chosen, too
+    sums = rule.weights(logits, worst).sum(dim=1)
+    chosen = rule.choose(logits).weights.sum(dim=1)
+
+    assert torch.allclose(sums, chosen.mean().expand(400)) == rule.renormalised
+    assert torch.allclose(chosen, chosen.mean().expand(400)) == rule.renormalised
+
+
 def test_weights_can_be_asked_for_any_number_of_experts() -> None:
     logits = hidden_states(5)[:, :NUM_EXPERTS]
     every = torch.arange(NUM_EXPERTS).expand(5, -1)

@@ -213,7 +213,7 @@ def test_an_impossible_seed_given_is_refused(tmp_path: Path, given: dict[str, in
         ("changing_rank = 1", "changing_rank = 4", "gpus.changing_rank must lie in 0..3, got 4"),
         ("changing_rank = 1", "", "gpus.changing_rank is missing"),
         ("changed_speed = 0.9", "", "gpus.changed_speed is missing"),
-        ("changed_at_step = 5", "changed_at_step = 10", "changed_at_step must lie in 0..9"),
+        ("changed_at_step = 5", "changed_at_step = 8", "changed_at_step must lie in 0..7"),
         ("num_layers = 2", "num_layers = 25", "traffic.num_layers must lie in 1..24"),
         ("num_replicas = 8", "num_replicas = 7", "placement eplb: "),
         ("num_replicas = 8", "num_replicas = 7", "num_gpus"),

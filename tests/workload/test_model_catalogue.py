@@ -29,6 +29,7 @@ def test_every_asked_for_model_is_in_the_catalogue() -> None:
         "gpt-oss-20b",
         "mixtral-8x22b",
         "mixtral-8x7b",
+        "mixtral-8x7b-quarter",
         "olmoe-1b-7b",
         "qwen3-235b-a22b",
         "qwen3-30b-a3b",

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 def what_is_emulated(scene: Scene, reference: ReferenceCosts, warmth: Warmth) -> tuple[str, ...]:
     """Return the sentences that a report of this scene owes its reader."""
     gpus, physics = scene.gpus, reference.physics
+    device = scene.model.device or gpus.specification
     said = {
+        f"Seconds of experts are those of {device}, everything else is {gpus.specification}'s.": (
+            reference.prepared is not None and device != gpus.specification
+        ),
         "Seconds of experts are launches and the roofline of the GPU's datasheet.": (
             reference.prepared is None
         ),

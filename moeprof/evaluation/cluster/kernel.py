@@ -35,7 +35,7 @@ def kernel_points(scene: Scene, layer: MoELayer, cost: CostModel) -> Points:
         tokens=str(scene.traffic.batch_size),
         pattern=_PATTERN,
         kernel=scene.model.kernel,
-        gpu=scene.gpus.specification,
+        gpu=scene.model.device or scene.gpus.specification,
         weight_dtype=scene.model.weight_dtype,
     )
     point = points_from_table(points_of_layer(cost, request).table)

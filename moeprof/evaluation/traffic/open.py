@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from moeprof.recipe.scene import Scene
     from moeprof.workload.layer import MoELayer
 
-_SHIPPED: Final = "mini-moe"
+SHIPPED: Final = "mini-moe"
+"""The source that ships: a model, its held-out text and a trace of it."""
 _TRACE_NAME: Final = "trace.parquet"
 
 
@@ -36,7 +37,7 @@ def open_traffic(scene: Scene, layer: MoELayer, *, num_moe_layers: int) -> Traff
 
     """
     source = scene.traffic.source
-    shipped = data_folder() / _SHIPPED if source == _SHIPPED else None
+    shipped = data_folder() / SHIPPED if source == SHIPPED else None
     if scene.traffic.kind == "live":
         return live_traffic(scene, layer, shipped or Path(source))
     path = shipped / _TRACE_NAME if shipped else Path(source)

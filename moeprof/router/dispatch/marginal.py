@@ -71,14 +71,14 @@ class MarginalDispatch:
     def _watt_prices(self, work: Tensor, conditions: Conditions) -> Tensor:
         """Return what joules add to a rank's finish, [num_ranks], in `UNIT` parts of an expert.
 
-        With energy alone the cheapest rank is taken however busy it is; even shares of both weigh a
-        rank that is twice as dear in joules like one that is done twice as late.
+        Joules of waiting go with the makespan as seconds do; what is left is what an expert takes
+        on a rank beyond the cheapest one, weighed by its share of a step's joules.
         """
         joules = conditions.slowness * conditions.hunger
-        num_ranks = len(joules)
-        usual = work.sum() / num_ranks + self.curve.launch_experts * UNIT
-        share = self.energy_fraction / max(1.0 - self.energy_fraction, 1e-6)
-        return (joules - joules.min()) * usual * share
+        num_active = work.sum() / UNIT
+        usual = num_active / len(joules) + self.curve.launch_experts
+        moved = self.energy_fraction * num_active / (num_active + self.curve.static_experts)
+        return (joules - joules.min()) * usual * (UNIT * moved / (1.0 - moved).clamp(min=1e-6))
 
     def _homes_of(self, placement: Placement, num_experts: int, device: torch.device) -> Homes:
         key = (placement, num_experts, device)

@@ -7,25 +7,39 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
 class Buffers:
-    """Tensors by name, each made once in its shape; what they hold is the caller's affair.
+    """Tensors by name and shape, each made once; what they hold is the caller's affair.
 
     A decode step that writes into them allocates nothing, and can be captured in a CUDA graph.
+    None is an inference tensor, so that a call outside of `torch.inference_mode` may follow one
+    inside.
     """
 
-    __slots__ = ("_device", "_held")
+    __slots__ = ("_constants", "_device", "_held")
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._held: dict[str, Tensor] = {}
+        self._held: dict[tuple[object, tuple[int, ...], torch.dtype], Tensor] = {}
+        self._constants: dict[object, Tensor] = {}
 
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return the tensor of this name; its values are those that were last written."""
-        held = self._held.get(name)
+    def __call__(self, name: object, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return the tensor of this name and shape; its values are those last written."""
+        key = (name, shape, dtype)
+        held = self._held.get(key)
         if held is None:
-            held = self._held[name] = torch.empty(shape, dtype=dtype, device=self._device)
-        assert held.shape == shape, f"{name} is of {tuple(held.shape)}, asked for as {shape}"
+            with torch.inference_mode(mode=False):
+                held = self._held[key] = torch.empty(shape, dtype=dtype, device=self._device)
+        return held
+
+    def constant(self, name: object, make: Callable[[], Tensor]) -> Tensor:
+        """Return what `make` made at the first call; nobody writes into it."""
+        held = self._constants.get(name)
+        if held is None:
+            with torch.inference_mode(mode=False):
+                held = self._constants[name] = make().to(self._device)
         return held

@@ -30,7 +30,9 @@ class Conditions:
         """Return lambda with GPUs of which nothing is known."""
 
         def filled(shape: tuple[int, ...], value: float) -> Tensor:
-            return torch.full(shape, value, dtype=torch.float64, device=device)
+            # Not an inference tensor, so that it can be changed outside of inference mode too.
+            with torch.inference_mode(mode=False):
+                return torch.full(shape, value, dtype=torch.float64, device=device)
 
         return cls(filled((), trade), filled((num_ranks,), 1.0), filled((num_ranks,), 1.0))
 

@@ -21,7 +21,8 @@ class StepCurve:
     row_experts: float = 0.0
     """What one row adds, in active experts."""
     static_experts: float = 0.0
-    """Joules of a plain step that no choice of experts saves, in joules of one active expert."""
+    """Joules that all ranks burn in a plain step whatever they do, in joules of one active
+    expert. They go with the step's makespan."""
 
     def __post_init__(self) -> None:
         """Raise WorkloadError: a ratio below 0, or not a number."""

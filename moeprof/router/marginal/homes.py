@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 UNIT: Final = 1 << 20
 """Work is counted in whole parts of an expert, so that no order of adding it up matters."""
+_TIE: Final = 2.0**-10  # in parts; of two ranks that would be done together the faster is taken
 
 
 class Homes:
@@ -29,6 +30,7 @@ class Homes:
     order that no numbering of ranks changes, and so are ties decided.
     """
 
+    @torch.inference_mode(mode=False)  # what is written into must not be an inference tensor
     def __init__(self, placement: Placement, num_experts: int, device: torch.device) -> None:
         """Raise WorkloadError: the placement is of other experts."""
         replicas = replica_tensors(placement, num_experts, device)
@@ -101,7 +103,7 @@ class Homes:
         torch.index_select(self._work, 0, self._sole, out=self._sole_work)
         self._load.index_add_(0, self._sole_home, self._sole_work)
         torch.index_select(self._work, 0, self._contested, out=self._mine)
-        self._offset.copy_(self._mine.unsqueeze(1)).add_(launch_experts * UNIT)
+        self._offset.copy_(self._mine.unsqueeze(1)).add_(round(launch_experts * UNIT) + _TIE)
         torch.index_select(slowness, 0, self._flat, out=self._slow)
         if watt_prices is not None:
             torch.index_select(watt_prices, 0, self._flat, out=self._price)

@@ -21,25 +21,21 @@ _UNUSED: Final = -(1 << 60)
 class Ranked:
     """Experts in the order in which their ranks would keep them.
 
-    `order`, `home` (the rank), `place` (from 1, among those of its rank), `gain` (the net worth of
-    keeping it) and `is_good` (whether it is worth keeping at all) are [num_experts], sorted;
-    `num_good`, `num_protected` and `num_used` are [num_ranks]. All but `is_good` are int64.
+    `order`, `home` (the rank), `place` (from 1, among those of its rank) and `gain` (the net worth
+    of keeping it) are [num_experts], sorted; `num_good`, those that are worth keeping at all, is
+    [num_ranks]. All are int64.
     """
 
     order: Tensor
     home: Tensor
     place: Tensor
     gain: Tensor
-    is_good: Tensor
     num_good: Tensor
-    num_protected: Tensor
-    num_used: Tensor
 
     def kept_gain(self, num_levels: int, buffers: Buffers) -> Tensor:
         """Return what each rank keeps with its n best experts, [num_ranks, num_levels + 1]."""
         shape = (len(self.num_good), num_levels + 1)
-        gains = buffers("gains", shape, torch.int64)
-        gains.zero_()
+        gains = buffers("gains", shape, torch.int64).zero_()
         cell = buffers("cell", (len(self.home),), torch.int64)
         torch.mul(self.home, num_levels + 1, out=cell)
         cell.add_(self.place)
@@ -47,7 +43,7 @@ class Ranked:
         return torch.cumsum(gains, dim=1, out=buffers("kept gains", shape, torch.int64))
 
     def first_of_each(self, quota: Tensor, buffers: Buffers) -> Tensor:
-        """Return whether an expert is among the good ones that its rank keeps, [num_experts].
+        """Return whether an expert is among the first that its rank keeps, bool, [num_experts].
 
         `quota`, [num_ranks], is how many; the answer is in the experts' own order.
         """
@@ -55,61 +51,68 @@ class Ranked:
         mine = buffers("quota", by_expert, torch.int64)
         torch.index_select(quota, 0, self.home, out=mine)
         stays = torch.le(self.place, mine, out=buffers("stays", by_expert, torch.bool))
-        stays.logical_and_(self.is_good)
         return buffers("usable", by_expert, torch.bool).index_copy_(0, self.order, stays)
 
 
-def ranked(worth: Worth, price: Tensor, home: Tensor, buffers: Buffers) -> Ranked:
-    """Return the experts sorted by worth less `price`, both [num_experts] of int64.
+def ranked(
+    worth: Worth, price: Tensor | None, home: Tensor, num_ranks: int, buffers: Buffers
+) -> Ranked:
+    """Return the experts sorted by worth, less the `price` of their ranks, [num_ranks], if any.
 
-    `home` is each one's rank; `price` has as many values as there are ranks. Protected experts
-    come first, unused ones last; of equals the lower expert is first.
+    `home`, [num_experts], is each one's rank. Protected experts come first, unused ones last; of
+    equals the lower expert is first.
     """
-    num_experts, num_ranks = len(home), len(price)
-    by_expert = (num_experts,)
+    by_expert = (len(home),)
     net = buffers("net", by_expert, torch.int64)
-    torch.index_select(price, 0, home, out=net)
-    torch.sub(worth.loss, net, out=net)
-    is_used = torch.gt(worth.rows, 0, out=buffers("ranked used", by_expert, torch.bool))
-    unused = torch.logical_not(is_used, out=buffers("unused", by_expert, torch.bool))
+    if price is None:
+        net.copy_(worth.loss)
+    else:
+        torch.index_select(price, 0, home, out=net)
+        torch.sub(worth.loss, net, out=net)
+    unused = torch.logical_not(worth.is_used, out=buffers("unused", by_expert, torch.bool))
     net.masked_fill_(worth.is_protected, _PROTECTED).masked_fill_(unused, _UNUSED)
     best = buffers("best net", by_expert, torch.int64)
     order = buffers("order", by_expert, torch.int64)
     torch.sort(net, dim=0, descending=True, stable=True, out=(best, order))
-    is_good = torch.ge(best, 0, out=buffers("good", by_expert, torch.bool))
+    is_good = torch.ge(best, 0, out=buffers("is good", by_expert, torch.bool))
     sorted_home = buffers("sorted home", by_expert, torch.int64)
     torch.index_select(home, 0, order, out=sorted_home)
-    place = _places(sorted_home, num_ranks, buffers)
     # Protected experts are kept whatever happens, so they are no gain of any choice.
     first = torch.eq(best, _PROTECTED, out=buffers("first", by_expert, torch.bool))
-    gain = best.masked_fill_(first, 0).mul_(is_good)
-
-    def per_rank(name: str, ranks: Tensor, which: Tensor) -> Tensor:
-        counted = buffers(name, (num_ranks,), torch.int64)
-        counted.zero_()
-        ones = buffers("ones per expert", by_expert, torch.int64)
-        return counted.scatter_add_(0, ranks, ones.copy_(which))
-
     return Ranked(
         order=order,
         home=sorted_home,
-        place=place,
-        gain=gain,
-        is_good=is_good,
-        num_good=per_rank("good per rank", sorted_home, is_good),
-        num_protected=per_rank("protected per rank", home, worth.is_protected),
-        num_used=per_rank("used per rank", home, is_used),
+        place=_places(sorted_home, num_ranks, buffers),
+        gain=best.masked_fill_(first, 0).clamp_(min=0),
+        num_good=per_rank("good per rank", sorted_home, (is_good,), num_ranks, buffers)[0],
     )
+
+
+def per_rank(
+    name: str, home: Tensor, flags: tuple[Tensor, ...], num_ranks: int, buffers: Buffers
+) -> Tensor:
+    """Return how many experts of each rank have a flag, [num_flags, num_ranks], int64.
+
+    `home` and each of `flags`, bool, are [num_experts].
+    """
+    shape = (len(flags), home.shape[0])
+    ones = buffers(("flags", name), shape, torch.int64)
+    for row, flag in zip(ones, flags, strict=True):
+        row.copy_(flag)
+    counted = buffers(name, (len(flags), num_ranks), torch.int64).zero_()
+    return counted.scatter_add_(1, home.expand(shape), ones)
 
 
 def _places(sorted_home: Tensor, num_ranks: int, buffers: Buffers) -> Tensor:
     """Return the place, from 1, of each sorted expert among those of its rank, [num_experts]."""
-    shape, column = (len(sorted_home), num_ranks), sorted_home.unsqueeze(1)
-    here = buffers("here", shape, torch.int64)
-    here.zero_()
+    num_experts = len(sorted_home)
+    if num_ranks == 1:
+        return buffers.constant(("places", num_experts), lambda: torch.arange(1, num_experts + 1))
+    shape, column = (num_experts, num_ranks), sorted_home.unsqueeze(1)
+    here = buffers("here", shape, torch.int64).zero_()
     here.scatter_(1, column, 1)
     running = buffers("running places", shape, torch.int64)
     torch.cumsum(here, dim=0, out=running)
-    place = buffers("place", (len(sorted_home), 1), torch.int64)
+    place = buffers("place", (num_experts, 1), torch.int64)
     torch.gather(running, 1, column, out=place)
     return place.view(-1)

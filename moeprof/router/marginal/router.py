@@ -37,8 +37,9 @@ class MarginalCost:
     unitless: 0.2 gives up to 0.2 of a token's gate mass for a step that takes no time. It is 0 by
     default, which is plain top-k.
 
-    The answer's tensors are written over by the next call for the same layer and number of tokens.
-    Beyond what the gate's rule allocates itself, calls after the first allocate nothing.
+    The answer's tensors are written over by the next call for the same layer and number of tokens,
+    and no gradient flows through them. Beyond what the gate's rule allocates itself, calls after
+    the first of their kind allocate nothing.
     """
 
     lambda_: float = 0.0
@@ -50,7 +51,7 @@ class MarginalCost:
     curve: StepCurve = EXPERTS_ONLY
     conditions: Conditions | None = None
     """What adaptation moves; its lambda then counts, not `lambda_`. None: equal GPUs."""
-    _buffers: dict[object, Buffers] = field(default_factory=dict, init=False, repr=False)
+    _buffers: dict[torch.device, Buffers] = field(default_factory=dict, init=False, repr=False)
     _equal: dict[object, Conditions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +60,7 @@ class MarginalCost:
         check_knob("marginal-cost", "energy_fraction", self.energy_fraction, least=0.0, most=1.0)
         check_whole("marginal-cost", "num_protected", self.num_protected, least=0)
 
+    @torch.no_grad()
     def route(self, logits: Tensor, context: RoutingContext) -> Routing:
         """Return every token's best experts among those worth keeping.
 
@@ -72,14 +74,15 @@ class MarginalCost:
         if (self.conditions is None and self.lambda_ == 0) or len(logits) == 0:
             return rule.choose(logits)
         judged = rule.judge(logits, num_candidates(rule))
-        key = (context.layer, context.placement, tuple(logits.shape), logits.device, logits.dtype)
-        if key not in self._buffers:
-            self._buffers[key] = Buffers(logits.device)
-        buffers = self._buffers[key]
+        if logits.device not in self._buffers:
+            self._buffers[logits.device] = Buffers(logits.device)
+        buffers = self._buffers[logits.device]
         held = candidate_scores(judged, buffers)
         worth = worth_of(judged, held, self.num_protected, buffers)
         usable = self._usable(worth, len(logits), context, buffers)
-        return best_of(judged, held, usable, buffers, renormalised=rule.renormalised)
+        return best_of(
+            judged, held, usable, buffers, renormalised=rule.renormalised, layer=context.layer
+        )
 
     def _usable(
         self, worth: Worth, num_tokens: int, context: RoutingContext, buffers: Buffers
@@ -87,7 +90,9 @@ class MarginalCost:
         device, num_experts = worth.rows.device, len(worth.rows)
         if context.placement is None:
             conditions = self._conditions(1, device)
-            home = buffers("one rank", (num_experts,), torch.int64).zero_()
+            home = buffers.constant(
+                ("one rank", num_experts), lambda: torch.zeros(num_experts, dtype=torch.int64)
+            )
             num_levels = num_experts
         else:
             homes = homes_of(context.placement, num_experts, device)

@@ -22,11 +22,13 @@ class Worth:
     """Of each expert, [num_experts].
 
     `loss`, int64, is what all tokens together would lose without it; `rows`, int64, counts tokens
-    that plain top-k sends to it; `is_protected` whether it is one of some token's top experts.
+    that plain top-k sends to it; `is_used` whether there are any; `is_protected` whether it is one
+    of some token's top experts.
     """
 
     loss: Tensor
     rows: Tensor
+    is_used: Tensor
     is_protected: Tensor
 
 
@@ -35,41 +37,47 @@ def worth_of(judged: Judged, held: Tensor, num_protected: int, buffers: Buffers)
 
     A token without one of its experts takes the best other candidate that somebody in the batch
     uses anyway, so it loses the difference of the two scores, as a share of its top-k's mass.
-    `held` are the candidates' scores (see `candidate_scores`).
+    `held` are the candidates' scores (see `candidate_scores`). A token whose scores are no numbers
+    loses nothing, so that it decides nothing for others.
     """
     scores, candidates = judged.scores, judged.candidates
     num_tokens, num_experts = scores.shape
     top_k = judged.plain.experts.shape[1]
-    by_candidate, by_expert = tuple(candidates.shape), (num_experts,)
-    by_slot, by_token, num_slots = (num_tokens, top_k), (num_tokens, 1), num_tokens * top_k
+    num_others = candidates.shape[1] - top_k
+    by_expert, by_token = (num_experts,), (num_tokens, 1)
+    by_slot, num_slots = (num_tokens, top_k), num_tokens * top_k
     flat = buffers("slots", (num_slots,), torch.int64)
     flat.view(by_slot).copy_(candidates[:, :top_k])
-    rows = buffers("rows", by_expert, torch.int64)
-    rows.zero_()
-    rows.scatter_add_(0, flat, buffers("ones", (num_slots,), torch.int64).fill_(1))
+    rows = buffers("rows", by_expert, torch.int64).zero_()
+    ones = buffers.constant(("ones", num_slots), lambda: torch.ones(num_slots, dtype=torch.int64))
+    rows.scatter_add_(0, flat, ones)
+    is_used = buffers("is used", by_expert, torch.bool).copy_(rows)
 
-    others = buffers("others", by_candidate, scores.dtype)
-    used = buffers("used candidates", (candidates.numel(),), torch.int64)
-    torch.index_select(rows, 0, candidates.view(-1), out=used)
-    torch.mul(held, used.clamp_(max=1).view(by_candidate), out=others)
-    others[:, :top_k].zero_()
-    other = torch.amax(others, dim=1, keepdim=True, out=buffers("other", by_token, scores.dtype))
-
-    own = buffers("own", by_slot, scores.dtype).copy_(held[:, :top_k])
-    mass = torch.sum(own, dim=1, keepdim=True, out=buffers("mass", by_token, scores.dtype))
+    own = buffers("own", by_slot, scores.dtype)
+    mass = buffers("mass", by_token, scores.dtype)
+    torch.sum(held[:, :top_k], dim=1, keepdim=True, out=mass)
     mass.clamp_(min=torch.finfo(scores.dtype).tiny)
+    if num_others:
+        open_ = buffers("open", by_expert, scores.dtype).copy_(is_used)
+        used = buffers("used candidates", (candidates.numel(),), scores.dtype)
+        torch.index_select(open_, 0, candidates.view(-1), out=used)
+        others = buffers("others", (num_tokens, num_others), scores.dtype)
+        torch.mul(held[:, top_k:], used.view(candidates.shape)[:, top_k:], out=others)
+        other = buffers("other", by_token, scores.dtype)
+        torch.amax(others, dim=1, keepdim=True, out=other)
+        torch.sub(held[:, :top_k], other, out=own).clamp_(min=0.0)
+    else:
+        own.copy_(held)
     shares = buffers("shares", (num_slots,), torch.int64)
-    shares.view(by_slot).copy_(own.sub_(other).clamp_(min=0.0).div_(mass).mul_(WHOLE))
-    loss = buffers("loss", by_expert, torch.int64)
-    loss.zero_()
+    shares.view(by_slot).copy_(own.div_(mass).nan_to_num_(nan=0.0).mul_(WHOLE))
+    loss = buffers("loss", by_expert, torch.int64).zero_()
     loss.scatter_add_(0, flat, shares)
 
-    is_protected = buffers("is protected", by_expert, torch.bool)
-    is_protected.zero_()
+    is_protected = buffers("is protected", by_expert, torch.bool).zero_()
     best = buffers("best slots", (num_tokens, num_protected), torch.int64)
     # Every write writes the same, so that their order does not matter.
     is_protected.scatter_(0, best.copy_(candidates[:, :num_protected]).view(-1), value=True)
-    return Worth(loss, rows, is_protected)
+    return Worth(loss, rows, is_used, is_protected)
 
 
 def candidate_scores(judged: Judged, buffers: Buffers) -> Tensor:
@@ -77,6 +85,8 @@ def candidate_scores(judged: Judged, buffers: Buffers) -> Tensor:
     shape = tuple(judged.candidates.shape)
     held = buffers("candidate scores", shape, judged.scores.dtype)
     torch.gather(judged.scores, 1, judged.candidates, out=held)
+    if judged.preferences is judged.scores:
+        return held  # scores are never below 0
     liked = buffers("candidate preferences", shape, judged.preferences.dtype)
     torch.gather(judged.preferences, 1, judged.candidates, out=liked)
     forbidden = buffers("forbidden", shape, torch.bool)

@@ -6,9 +6,16 @@ from moeprof.errors import WorkloadError
 
 
 def check_knob(
-    router: str, knob: str, value: float | None, *, least: float, most: float | None = None
+    router: str,
+    knob: str,
+    value: float | str | None,
+    *,
+    least: float,
+    most: float | None = None,
 ) -> None:
     """Raise WorkloadError unless `value` lies in `least`..`most`; None passes, a NaN does not."""
+    if isinstance(value, str):  # a recipe's; no type keeps one out there
+        raise WorkloadError(f"router {router}: {knob} must be a number, got {value!r}")
     if value is None or (value >= least and (most is None or value <= most)):
         return
     allowed = f"be at least {least}" if most is None else f"lie in {least}..{most}"

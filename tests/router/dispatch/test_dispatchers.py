@@ -28,6 +28,7 @@ from moeprof.router.dispatch import (
     rows_of_experts,
     rows_of_ranks,
 )
+from moeprof.router.dispatch.marginal import MarginalDispatch
 from moeprof.workload.placement import Placement, place, rows_per_rank
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-NAMES = ["first", "random", "round-robin", "least-loaded", "metro"]
-ONE_HOME_PER_EXPERT = ["first", "least-loaded", "metro"]
+NAMES = ["first", "random", "round-robin", "least-loaded", "metro", "marginal-cost"]
+ONE_HOME_PER_EXPERT = ["first", "least-loaded", "metro", "marginal-cost"]
 
 
 def context(placement: Placement, num_experts: int, top_k: int = 2) -> RoutingContext:
@@ -256,10 +257,10 @@ def test_an_expert_is_computed_on_one_rank_and_tokens_order_does_not_matter(
     assert len(pairs) == len(routing.experts.unique())
 
 
-@pytest.mark.parametrize("dispatcher", [LeastLoaded(), Metro()])
+@pytest.mark.parametrize("dispatcher", [LeastLoaded(), Metro(), MarginalDispatch()])
 @pytest.mark.parametrize("names", list(permutations(range(3))))
 def test_renaming_ranks_renames_the_answer(
-    dispatcher: LeastLoaded | Metro, names: tuple[int, ...]
+    dispatcher: LeastLoaded | Metro | MarginalDispatch, names: tuple[int, ...]
 ) -> None:
     # Experts 4, 5, 6 sit on one rank each and make loads distinct: 1, 2 and 4 active experts
     # (and rows) before experts 0 to 2 choose, so that no rule for ties is asked.
@@ -360,6 +361,6 @@ def test_counts_by_hand() -> None:
 
 
 def test_the_names_are_those_of_the_dispatchers() -> None:
-    assert list(dispatcher_names()[:5]) == NAMES
+    assert list(dispatcher_names()[:6]) == NAMES
     with pytest.raises(WorkloadError, match="dispatcher 'metre' is not known; did you mean metro"):
         load_dispatcher("metre")

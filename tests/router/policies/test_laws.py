@@ -14,6 +14,8 @@ from moeprof.gate.softmax import SoftmaxRule
 from moeprof.gate.top_logits import TopLogitsRule
 from moeprof.router import RoutingContext, load_router, router_names
 from moeprof.router.answer import fault_of
+from moeprof.router.marginal.conditions import Conditions
+from moeprof.workload.placement import Placement
 
 if TYPE_CHECKING:
     from moeprof.gate.rule import GateRule, Routing
@@ -50,6 +52,7 @@ BUSY: dict[str, dict[str, Any]] = {
     "capacity-expanded": {"capacity_factor": 0.9, "num_extra_candidates": 3},
     "sere": {"num_primary": 1, "similarities": {LAYER: symmetric()}},
     "logit-penalty": {"penalty_nats": 1.5, "costs": COSTS},
+    "marginal-cost": {"lambda_": 0.5},
 }
 """Every router with knobs that make it do much."""
 NEUTRAL: dict[str, dict[str, Any]] = {
@@ -61,6 +64,7 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "capacity-expanded": {"capacity_factor": NUM_EXPERTS / TOP_K},
     "sere": {"num_primary": TOP_K, "similarities": {LAYER: symmetric()}},
     "logit-penalty": {"penalty_nats": 0.0, "costs": COSTS},
+    "marginal-cost": {"lambda_": 0.0},
 }
 
 
@@ -86,7 +90,7 @@ def test_every_router_of_this_package_is_held_to_the_laws() -> None:
         if type(load_router(name)).__module__.startswith("moeprof.router.policies.")
     ]
 
-    assert set(BUSY) == set(published)
+    assert set(BUSY) == {*published, "marginal-cost"}
 
 
 @families
@@ -247,7 +251,24 @@ def test_no_value_is_ever_asked_for(name: str, family: str) -> None:
         assert routing.experts.shape == (40, TOP_K)
 
 
-@pytest.mark.parametrize("name", ["random", "oea", "laser", "capacity-drop", "sere"])
+@families
+def test_marginal_cost_routing_asks_for_no_value_of_the_gpus_either(family: str) -> None:
+    rule, dtype = FAMILIES[family]
+    # Of this test alone: tensors of a placement are kept, and here they are fake ones.
+    placement = Placement(f"fake {family}", ((0, 1, 2, 3, 8), (4, 5, 6, 7, 0), (8, 9, 10, 11, 4)))
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        conditions = Conditions.of(0.5, 3)
+        router = load_router("marginal-cost", energy_fraction=0.3, conditions=conditions)
+        logits = fake.from_tensor(logits_of(40, dtype))
+
+        routing = router.route(logits, RoutingContext(LAYER, rule, placement))
+
+        assert routing.experts.shape == (40, TOP_K)
+
+
+@pytest.mark.parametrize(
+    "name", ["random", "oea", "laser", "capacity-drop", "sere", "marginal-cost"]
+)
 def test_logits_that_are_not_numbers_are_not_hidden(name: str) -> None:
     rule, _ = FAMILIES["mixtral"]
     logits = logits_of(40, torch.float32)
