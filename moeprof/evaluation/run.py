@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from moeprof.errors import RecipeError
 from moeprof.evaluation.policies import BUNDLED, default_policies
 from moeprof.evaluation.runs import SceneRuns
@@ -193,8 +195,14 @@ def _whole(about: SceneRuns, runs: Mapping[int, PolicyRun]) -> SceneRuns:
 
 def _here(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:
     assert num_workers == 1
-    for part in parts:
-        yield part, run_part(part)
+    # As workers have it: sums of a live model would otherwise depend on the machine's cores.
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for part in parts:
+            yield part, run_part(part)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _in_processes(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:

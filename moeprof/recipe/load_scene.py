@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     _Named = TypeVar("_Named")
 
+_FOLDER = "route-eval"
 _SHIPPED_SOURCE = "mini-moe"
 
 
@@ -45,8 +46,12 @@ class LoadedScene:
 
 
 def scene_names() -> tuple[str, ...]:
-    """Return the names of the scenes that ship with moeprof, sorted."""
-    return recipe_names("scene")
+    """Return the names of the scenes that ship with moeprof, sorted.
+
+    The demo's is not among them: it takes a cost model of the machine that it runs on.
+    """
+    names = recipe_names("scene")
+    return tuple(name for name in names if find_scene(name).parent.name == _FOLDER)
 
 
 def find_scene(name_or_path: str) -> Path:

@@ -56,7 +56,7 @@ def worked(found: PolicyRun) -> np.ndarray:
 # One cold GPU.
 
 
-@pytest.mark.parametrize("cold", [0, 3])
+@pytest.mark.parametrize("cold", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_work_moves_to_the_cold_gpu_and_the_more_so_the_wider_the_gap(cold: int) -> None:
     shares, gains = [], []
     for gap in (0, 1, 2, 3, 30, 90):
@@ -94,8 +94,8 @@ def equal(**placement: Any) -> Stage:
     return stage_of(
         shipped(
             "all-equal",
-            num_seeds=6,
-            traffic={"num_settling_steps": 8, "num_steps": 24},
+            num_seeds=5,
+            traffic={"num_settling_steps": 8, "num_steps": 12},
             placement=placement,
         )
     )
@@ -127,13 +127,9 @@ def test_without_replicas_an_exact_policy_has_nothing_to_choose() -> None:
 
 def test_a_policy_does_not_differ_from_itself() -> None:
     stage = equal(strategy="eplb", num_replicas=16)
-    one, other = run(stage, EXACT), run(stage, replace_name(EXACT, "again"))
+    one, other = run(stage, EXACT), run(stage, EXACT.model_copy(update={"name": "again"}))
 
     np.testing.assert_array_equal(one.step_seconds, other.step_seconds)
-
-
-def replace_name(policy: PolicySection, name: str) -> PolicySection:
-    return policy.model_copy(update={"name": name})
 
 
 def test_one_cost_for_all_changes_nothing_at_any_lambda() -> None:
@@ -158,7 +154,7 @@ def slow() -> Stage:
         shipped(
             "one-slow-gpu",
             num_seeds=3,
-            traffic={"kind": "recorded", "num_settling_steps": 24, "num_steps": 48},
+            traffic={"kind": "recorded", "num_settling_steps": 24, "num_steps": 32},
         )
     )
 
@@ -190,7 +186,7 @@ def test_telling_the_truth_is_of_use_and_late_or_lost_it_is_nearly_as_good(
 
 
 def test_uniform_telemetry_routes_as_none_does(slow: Stage) -> None:
-    for policy, setting in ((EXACT, {}), *((BUNDLED, {"lambda_": each}) for each in (0.1, 0.6))):
+    for policy, setting in ((EXACT, {}), (BUNDLED, {"lambda_": 0.3})):
         uniform, none = (
             run(told(slow, kind="uniform"), policy, setting),
             run(told(slow, kind="none"), policy, setting),
@@ -209,19 +205,22 @@ def test_lies_never_make_re_routing_slower_than_top_k(slow: Stage, kind: str) ->
     assert found.step_seconds.mean() <= 1.01 * plain.step_seconds.mean()
 
 
-@pytest.mark.parametrize("kind", ["adversarial", "shuffled"])
-def test_lies_hardly_make_exact_dispatch_slower_than_top_k(slow: Stage, kind: str) -> None:
-    plain, found = run(slow), run(told(slow, kind=kind), EXACT)
+@pytest.mark.parametrize(("kind", "most"), [("adversarial", 1.002), ("shuffled", 1.01)])
+def test_lies_cost_exact_dispatch_next_to_nothing(slow: Stage, kind: str, most: float) -> None:
+    # Told nothing it is slower than top-k here, as it saves less than it is charged for deciding;
+    # lies are found out within 10 and 50 steps, and until then work goes to wrong ranks.
+    told_nothing, found = run(told(slow, kind="none"), EXACT), run(told(slow, kind=kind), EXACT)
 
-    assert found.step_seconds.mean() <= 1.01 * plain.step_seconds.mean()
+    assert worked(found).mean() <= most * worked(told_nothing).mean()
+    assert (found.curves["trust"][:, -1] == 0).all() or kind == "shuffled"
 
 
 def test_lambda_is_found_that_just_holds_a_budget_of_gate_mass() -> None:
     stage = stage_of(
         shipped(
             "one-slow-gpu",
-            num_seeds=3,
-            traffic={"kind": "recorded", "num_settling_steps": 60, "num_steps": 40},
+            num_seeds=2,
+            traffic={"kind": "recorded", "num_settling_steps": 60, "num_steps": 20},
         )
     )
     for budget in (0.99, 0.95):
@@ -233,8 +232,10 @@ def test_lambda_is_found_that_just_holds_a_budget_of_gate_mass() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "oracle", "setting"),
-    [(EXACT, EXACT_ORACLE, {}), (BUNDLED, ORACLE, TRADE)],
-    ids=["exact", "re-routed"],
+    [
+        pytest.param(EXACT, EXACT_ORACLE, {}, id="exact"),
+        pytest.param(BUNDLED, ORACLE, TRADE, id="re-routed", marks=pytest.mark.slow),
+    ],
 )
 def test_a_speed_that_changes_is_learnt_within_200_steps(
     policy: PolicySection, oracle: PolicySection, setting: Mapping[str, Knob]

@@ -78,7 +78,7 @@ def test_gem_knows_the_speeds_and_gives_the_slow_rank_less(stage: Stage) -> None
         loads = (rows > 0) + stage.curve.row_experts * rows
         assert each == gem_placement(loads[:64], np.array([1.0, 1.0, 0.5, 1.0]))
         by_rank = [loads[:, list(rank)].sum() for rank in each.ranks]
-        assert by_rank[2] < 0.8 * min(by_rank[:2] + by_rank[3:])  # of as many experts
+        assert by_rank[2] < 0.9 * min(by_rank[:2] + by_rank[3:])  # of as many experts
 
 
 def test_replicas_that_memory_has_no_room_for_are_left_out(stage: Stage) -> None:

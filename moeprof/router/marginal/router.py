@@ -47,7 +47,8 @@ class MarginalCost:
     energy_fraction: float = 0.0
     """How much of cost is joules, the rest seconds."""
     num_protected: int = 1
-    """Best experts of every token that are kept, whatever they cost."""
+    """Best experts of every token that are kept, whatever they cost; 0: the batch keeps the top_k
+    that it would lose most without."""
     curve: StepCurve = EXPERTS_ONLY
     conditions: Conditions | None = None
     """What adaptation moves; its lambda then counts, not `lambda_`. None: equal GPUs."""

@@ -23,7 +23,7 @@ class Worth:
 
     `loss`, int64, is what all tokens together would lose without it; `rows`, int64, counts tokens
     that plain top-k sends to it; `is_used` whether there are any; `is_protected` whether it is one
-    of some token's top experts.
+    of some token's top experts or, where no token has any protected, of the batch's top_k.
     """
 
     loss: Tensor
@@ -74,6 +74,13 @@ def worth_of(judged: Judged, held: Tensor, num_protected: int, buffers: Buffers)
     loss.scatter_add_(0, flat, shares)
 
     is_protected = buffers("is protected", by_expert, torch.bool).zero_()
+    if num_protected == 0:
+        # A batch that may use nothing would go on as it was: it keeps as many as a token uses.
+        values = buffers("greatest losses", by_expert, torch.int64)
+        order = buffers("by loss", by_expert, torch.int64)
+        torch.sort(loss, descending=True, stable=True, out=(values, order))
+        is_protected.scatter_(0, order[:top_k], value=True).logical_and_(is_used)
+        return Worth(loss, rows, is_used, is_protected)
     best = buffers("best slots", (num_tokens, num_protected), torch.int64)
     # Every write writes the same, so that their order does not matter.
     is_protected.scatter_(0, best.copy_(candidates[:, :num_protected]).view(-1), value=True)

@@ -220,11 +220,24 @@ def test_protected_experts_are_kept_forbidden_ones_not_chosen_and_none_twice(
             torch.testing.assert_close(answer.weights.sum(dim=1), sums)
 
 
-def test_a_token_that_may_use_nothing_of_what_is_left_stays_plain() -> None:
+def test_a_batch_without_protected_experts_keeps_as_many_as_a_token_uses() -> None:
     logits, rule = logits_of(9), RULES["mixtral"]
     answer = MarginalCost(lambda_=1e6, num_protected=0).route(logits, RoutingContext(0, rule))
 
-    assert same(answer, rule.choose(logits))
+    assert len(set(answer.experts[answer.weights > 0].tolist())) == rule.top_k
+
+
+def test_a_token_that_may_use_nothing_of_what_is_left_stays_plain() -> None:
+    rule = SoftmaxRule(32, 2, renormalised=True, float32_weights=True)
+    logits = torch.rand(20, 32, generator=torch.Generator().manual_seed(1))
+    logits[:19, :10] += 9.0
+    logits[:19, :2] += 9.0
+    logits[19, 20:30] += 9.0  # none of this token's ten candidates is one of the others'
+    answer = MarginalCost(lambda_=1e6, num_protected=0).route(logits, RoutingContext(0, rule))
+
+    plain = rule.choose(logits)
+    assert torch.equal(answer.experts[19], plain.experts[19])
+    assert len(set(answer.experts[:19].flatten().tolist())) == 2
 
 
 @pytest.mark.parametrize("num_tokens", [0, 1])
