@@ -33,7 +33,7 @@ def draw_adaptation(report: SceneReport) -> bytes | None:
     judged = report.judged
     title = (
         f"{judged.scene}: what adaptation learns, mean of {judged.num_seeds} seeds, "
-        f"{report.runs.traffic}, {judged.hardware}"
+        f"{report.runs.traffic} traffic, {judged.hardware}"
     )
     colours = colours_of([run.policy for run in runs], report.seers)
     learner = next((run for run in runs if run.policy == BUNDLED), runs[0])

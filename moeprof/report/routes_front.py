@@ -29,19 +29,29 @@ _MARKERS: Final = {"exact": "s", "re-routed": "o"}
 
 @dataclass(frozen=True, slots=True)
 class _Scales:
-    """How a loss and a cost are drawn: times these, up to a loss."""
+    """What a loss and a cost are multiplied by, and the least and most loss that is drawn."""
 
     loss_scale: int
-    cost_scale: float
-    most_loss: float
-    least_loss: float
+    cost_scale: int
+    losses: tuple[float, float]
+
+    @property
+    def least_loss(self) -> float:
+        return self.losses[0]
+
+    @property
+    def most_loss(self) -> float:
+        return self.losses[1]
 
 
 def draw_fronts(report: SceneReport) -> bytes:
     """Return the fronts of latency and of energy as SVG; every policy is labelled."""
     judged = report.judged
     fronts = judged.fronts
-    title = f"{judged.scene}: quality lost and cost, {report.runs.traffic}, {judged.hardware}"
+    title = (
+        f"{judged.scene}: quality lost and cost, {report.runs.traffic} traffic, "
+        f"{judged.hardware} hardware"
+    )
     with drawing():
         figure, panels = figure_of(len(fronts), title, width=13, height=5.4)
         for axes, front in zip(panels, fronts, strict=True):
@@ -65,9 +75,9 @@ def _panel(axes: Any, report: SceneReport, front: Front) -> None:
         _series(axes, shown, scales, colours[name], _MARKERS[claims[name]], is_ours=name == BUNDLED)
         last, words = (shown[-1], name) if shown else (own[0], _far(name, own[0], scales))
         loss = min(scales.loss_scale * last.loss.estimate, scales.most_loss)
-        labels[claims[name]].append(
-            (words, loss, scales.cost_scale * last.cost.estimate, colours[name])
-        )
+        cost = scales.cost_scale * last.cost.estimate
+        axes.update_datalim([(loss, cost)])
+        labels[claims[name]].append((words, loss, cost, colours[name]))
     reach = _LABELS * (scales.most_loss - scales.least_loss)
     axes.set_xlim(scales.least_loss - reach, scales.most_loss + reach)
     axes.margins(y=0.08)
@@ -91,8 +101,8 @@ def _scales(report: SceneReport, front: Front) -> tuple[_Scales, str]:
     least = min([0.0, *(scale * each.loss.estimate for each in front.points)])
     if front.cost_metric == LATENCY:
         per_second, unit, _ = latency_unit(front.points[0].cost.estimate)
-        return _Scales(scale, per_second, most, least), f"mean step latency, {unit}"
-    return _Scales(scale, 1e3, most, least), "energy, mJ/token"
+        return _Scales(scale, per_second, (least, most)), f"mean step latency, {unit}"
+    return _Scales(scale, 1_000, (least, most)), "energy, mJ/token"
 
 
 def _budget(report: SceneReport) -> float:

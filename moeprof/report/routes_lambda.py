@@ -22,7 +22,8 @@ def draw_lambda(report: SceneReport) -> bytes | None:
         return None
     judged = report.judged
     title = (
-        f"{judged.scene}: marginal-cost (re-routed) by λ, {report.runs.traffic}, {judged.hardware}"
+        f"{judged.scene}: marginal-cost (re-routed) by λ, {report.runs.traffic} traffic, "
+        f"{judged.hardware}"
     )
     is_live = report.runs.traffic == "live"
     scale, unit, _ = latency_unit(rows[0].step_latency.estimate)

@@ -33,7 +33,7 @@ _STANDINGS: Final[dict[Verdict, str]] = {
     "is dominated": "is dominated by",
     "mixed": "is cheaper at some qualities and dearer at others than",
     "cannot tell": "cannot be told from",
-    "unmatched": "is of better quality, at every setting, than any setting of",
+    "unmatched": "is of better quality, all along, than any setting of",
 }
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from moeprof.evaluation.judge.student import Estimated
     from moeprof.recipe.scene import Knob
 
-_MICROSECONDS: Final = (1e6, "µs", 1)
-_MILLISECONDS: Final = (1e3, "ms", 2)
+_MICROSECONDS: Final = (1_000_000, "µs", 1)
+_MILLISECONDS: Final = (1_000, "ms", 2)
 _LARGEST_IN_MICROSECONDS: Final = 0.01
 _KNOBS: Final = {"lambda_": "λ"}
 
@@ -29,7 +29,7 @@ def label(policy: str, setting: Mapping[str, Knob]) -> str:
     return f"{policy} ({words})" if words else policy
 
 
-def latency_unit(seconds: float) -> tuple[float, str, int]:
+def latency_unit(seconds: float) -> tuple[int, str, int]:
     """Return how many of a unit a second has, the unit, and decimals, for latencies like this."""
     return _MICROSECONDS if seconds < _LARGEST_IN_MICROSECONDS else _MILLISECONDS
 
