@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
+# A process for each core; the tests of one file stay together and share what they set up.
+SPREAD := -n auto --dist loadfile
 
 .PHONY: help install demo test slow check lint types contracts wheel bench trust models mini-moe clean
 
@@ -27,7 +29,7 @@ demo: install  ## measure a scaled Mixtral layer on this machine, fit a cost mod
 	$(BIN)/moeprof route-eval $(DEMO)/cost.json --scene recipes/demo-routes.toml --out $(DEMO)/routers
 
 test: install  ## run the tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(SPREAD)
 
 slow: install  ## run the tests that take minutes: fifty kills of a sweep
 	$(BIN)/python -m pytest -q -m slow

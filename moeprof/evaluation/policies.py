@@ -67,15 +67,11 @@ def default_policies(num_experts: int, top_k: int) -> tuple[PolicySection, ...]:
             "xshare",
             settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.5)],
         ),
-        _policy(
-            "lynx",
-            "lynx",
-            settings=[{"num_experts_kept": share(part)} for part in (0.65, 0.5)],
-        ),
+        _policy("lynx", "lynx", settings=[{"num_experts_kept": share(0.65)}]),
         _policy("laser", "laser", settings=[{"peaked_fraction": 0.6}]),
         _policy("capacity-drop", "capacity-drop", settings=[{"capacity_factor": 1.5}]),
         _policy("capacity-expanded", "capacity-expanded", settings=[{"capacity_factor": 1.5}]),
-        _policy("sere", "sere", settings=[{"num_primary": max(1, top_k // 2)}, {"num_primary": 1}]),
+        _policy("sere", "sere", settings=[{"num_primary": max(1, top_k // 2)}]),
         _policy("logit-penalty", "logit-penalty", settings=[{"penalty_nats": 1.0}]),
         _policy("marginal-cost", BUNDLED, BUNDLED, settings=[{"lambda_": each} for each in TRADES]),
         _policy(

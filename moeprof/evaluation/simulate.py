@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moeprof.evaluation.seated import Seated
     from moeprof.evaluation.stage import Stage
 
+_LEAST_WATTS: Final = 1.0  # work at the clock's floor may draw less than waiting at a full clock
 _TELEMETRY_STREAM: Final = 7919  # apart from the seeds that traffic draws with
 
 
@@ -146,7 +147,8 @@ class _Run:
     def _tell(self, step: int, layer: int, rows: NDArray[np.int64], cost: LayerCost) -> None:
         if self._channel is None:
             return
-        state, worked = self._state, rows.any(axis=2)
+        state, worked = self._state, rows.sum(axis=2) > 0
+        waiting = self._stage.cluster.physics.waiting_watts
         self._channel.put(
             step,
             layer,
@@ -154,10 +156,10 @@ class _Run:
             Truths(
                 die_celsius=state.die_celsius,
                 sm_clock_hertz=state.sm_clock_hertz,
-                power_watts=np.where(worked, cost.watts, np.nan),
+                power_watts=_over(cost.watts, state.waiting_watts, worked),
                 layer_seconds=np.where(worked, cost.seconds, np.nan),
                 expected_layer_seconds=np.where(worked, cost.expected_seconds, np.nan),
-                expected_watts=np.where(worked, cost.expected_watts, np.nan),
+                expected_watts=_over(cost.expected_watts, waiting, worked),
                 free_bytes=np.full(cost.seconds.shape, np.nan),
             ),
         )
@@ -222,3 +224,10 @@ class _Run:
             return self._ledger.result(None)
         # Exact ones replay plain top-k's experts, so that their losses are its own.
         return self._ledger.result((plain[0] if losses is None else losses) - plain[0])
+
+
+def _over(
+    watts: NDArray[np.float64], waiting: NDArray[np.float64] | float, worked: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the watts of work over those of waiting, which burn anyway; NaN without work."""
+    return np.where(worked, np.maximum(watts - waiting, _LEAST_WATTS), np.nan)

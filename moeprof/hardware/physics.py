@@ -67,6 +67,11 @@ class Physics:
     heatsink_seconds: float
     assumed: tuple[str, ...]
 
+    @property
+    def waiting_watts(self) -> float:
+        """What a card draws that waits with its clocks up, at the reference temperature."""
+        return self.idle_watts + self.busy_watts + self.leakage_watts
+
 
 def physics_of(gpu: GPU) -> Physics:
     """Return the physics of one GPU; sources of what is assumed stand in `hardware.assumed`."""

@@ -42,7 +42,7 @@ class TrafficSection(Strict):
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
     # Tokens of a request before the first simulated step; they also fill the KV cache.
     context_tokens: Annotated[int, Field(ge=0, le=2**20)] = 64
-    num_steps: Annotated[int, Field(ge=2, le=100_000)] = 32
+    num_steps: Annotated[int, Field(ge=2, le=100_000)] = 24
     # Steps before the first that counts: telemetry and adaptation settle in them.
     num_settling_steps: Annotated[int, Field(ge=0, le=100_000)] = 8
     # MoE layers of a step; None is all that the source has, or the model's where it is generated.

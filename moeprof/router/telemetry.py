@@ -15,6 +15,7 @@ class GpuReading:
     die_celsius: float | None = None
     sm_clock_hertz: float | None = None
     power_watts: float | None = None
+    """What its work draws, over what it draws while it waits: that burns whatever it does."""
     layer_seconds: float | None = None
     """How long the GPU's experts of one MoE layer took, the last time they were timed."""
     free_bytes: int | None = None
@@ -22,7 +23,7 @@ class GpuReading:
     expected_layer_seconds: float | None = None
     """What the GPU's own copy of the cost model expected for the rows of `layer_seconds`."""
     expected_watts: float | None = None
-    """What the GPU's own copy of the cost model expected it to draw with these rows."""
+    """What the GPU's own copy of the cost model expected of `power_watts` with these rows."""
 
 
 @dataclass(frozen=True, slots=True)

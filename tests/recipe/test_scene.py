@@ -119,7 +119,7 @@ def test_the_scenes_are_what_their_names_say() -> None:
     scenes = {name: load_scene(find_scene(name)) for name in scene_names()}
 
     cold = scenes["one-cold-gpu"].scene
-    assert cold.gpus.start_celsius == (0, 90, 90, 90)
+    assert cold.gpus.start_celsius == (90, 90, 90, 0)
     assert cold.gpus.is_held
     assert cold.placement.num_replicas > 0
     equal = scenes["all-equal"].scene
@@ -149,7 +149,7 @@ def test_the_scenes_are_what_their_names_say() -> None:
     large = scenes["one-expert-per-gpu-61-layers"]
     assert large.model.num_layers == 61
     assert large.scene.gpus.num_gpus == large.model.layer.num_experts == 256
-    assert large.scene.traffic.num_layers == 16
+    assert large.scene.traffic.num_layers == 12
 
 
 def test_a_scene_is_loaded_with_what_its_names_stand_for(tmp_path: Path) -> None:

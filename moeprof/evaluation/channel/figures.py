@@ -30,7 +30,8 @@ class Truths:
     """What is true of every GPU after a layer, each [num_seeds, num_gpus]; NaN: there is none.
 
     `expected_layer_seconds` and `expected_watts` are the cost model's answers for the rows that
-    the GPU had; it knows neither the GPU's speed nor its temperature.
+    the GPU had; it knows neither the GPU's speed nor its temperature. `power_watts` and
+    `expected_watts` are those of its work, over what it draws while it waits.
     """
 
     die_celsius: NDArray[np.float64]

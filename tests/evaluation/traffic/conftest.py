@@ -47,7 +47,7 @@ def make_scene() -> MakeScene:
                 "num_seeds": num_seeds,
                 "model": {"layer": "any"},
                 "gpus": {"specification": "any"},
-                "traffic": traffic,
+                "traffic": {"num_settling_steps": 16, "num_steps": 48} | traffic,
             }
         )
 

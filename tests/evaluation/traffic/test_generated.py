@@ -82,7 +82,7 @@ def test_every_run_is_the_same_and_a_seed_does_not_depend_on_how_many_there_are(
     for run in runs:
         assert run.traffic.run(run) is None
 
-    assert runs[0].order == [(step, place) for step in range(20) for place in range(3)]
+    assert runs[0].order == [(step, place) for step in range(few.num_steps) for place in range(3)]
     for first, again, more in zip(*(run.logits for run in runs), strict=True):
         assert first.dtype == torch.float32
         assert torch.equal(first, again)
