@@ -74,6 +74,7 @@ def default_policies(num_experts: int, top_k: int) -> tuple[PolicySection, ...]:
         _policy("sere", "sere", settings=[{"num_primary": max(1, top_k // 2)}]),
         _policy("logit-penalty", "logit-penalty", settings=[{"penalty_nats": 1.0}]),
         _policy("marginal-cost", BUNDLED, BUNDLED, settings=[{"lambda_": each} for each in TRADES]),
+        _policy("marginal-budget", BUNDLED, BUNDLED, settings=[{"gate_mass_fraction": 0.97}]),
         _policy(
             "marginal-energy",
             BUNDLED,
