@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+_Task = TypeVar("_Task")
+_Found = TypeVar("_Found")
 
 # One thread for each worker: several would fight for the cores that the workers already fill.
 _THREAD_LIMITS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -36,6 +40,33 @@ def single_threaded() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def in_processes(
+    run: Callable[[_Task], _Found], tasks: Sequence[_Task], num_workers: int
+) -> Iterator[tuple[_Task, _Found]]:
+    """Yield what `run` finds of every task, as they end, in worker processes of one thread each.
+
+    What a task raises is raised here, and then the others are ended at once.
+    """
+    # A fork would copy locks that the threads of Arrow and torch may hold.
+    with (
+        single_threaded(),
+        ProcessPoolExecutor(
+            num_workers, mp_context=get_context("spawn"), initializer=begin_worker
+        ) as pool,
+    ):
+        running = {pool.submit(run, task): task for task in tasks}
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            # What runs would go on for seconds, and nobody waits for it any more.
+            for child in active_children():
+                child.terminate()
+            raise
 
 
 def _end_with_parent() -> None:

@@ -159,6 +159,8 @@ def test_a_dry_run_lists_what_would_run_and_runs_nothing(
     )
     assert "  6 settings: top-k, slow-exact, oea (base_k=2), marginal-cost (λ=0.5), " in out
     assert "\nall-equal: " in out
+    _, alone, _ = route_eval("--scene", scene, "--dry-run", "--workers", "1")
+    assert alone.endswith("\n1 scene, 6 settings, 1 worker\n")
     plan = json.loads(document)
     assert plan["num_settings"] == 6
     assert plan["scenes"]["a-scene"]["settings"][2] == {"policy": "oea", "setting": {"base_k": 2}}
@@ -175,6 +177,7 @@ def test_a_dry_run_lists_what_would_run_and_runs_nothing(
         (("--seeds", "0"), ExitCode.USAGE, "--seeds"),
         (("--workers", "0"), ExitCode.USAGE, "--workers"),
         (("--sweep-lambda", "--policy", "oea"), ExitCode.USAGE, "--policy leaves it out"),
+        (("my.toml",), ExitCode.USAGE, "Give a scene as --scene my.toml"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_message(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
-from multiprocessing import active_children, get_context
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -17,7 +16,7 @@ from moeprof.evaluation.sere_similarity import ROUTER as SERE
 from moeprof.evaluation.sere_similarity import without_outputs
 from moeprof.evaluation.simulate import simulate
 from moeprof.evaluation.stage import set_stage, shipped_cost
-from moeprof.processes import begin_worker, single_threaded
+from moeprof.processes import in_processes
 from moeprof.recipe.scene import PolicySection
 
 if TYPE_CHECKING:
@@ -73,8 +72,9 @@ def evaluate(
     num_done = 0
     found: dict[str, dict[int, PolicyRun]] = {each.name: {} for each in scenes}
     about: dict[str, SceneRuns] = {}
-    run = _here if num_workers == 1 else _in_processes
-    for part, runs in run(parts, num_workers):
+    for part, runs in (
+        _here(parts) if num_workers == 1 else in_processes(run_part, parts, num_workers)
+    ):
         name = part.loaded.name
         about[name] = runs
         found[name].update(zip(part.places, runs.runs, strict=True))
@@ -117,7 +117,8 @@ def settings_of(
 ) -> tuple[tuple[PolicySection, Mapping[str, Knob]], ...]:
     """Return every setting that is run in a scene, the baseline's first.
 
-    Raises RecipeError: `only` names a policy that the scene has not, or the baseline cannot run.
+    Raises RecipeError: `only` or the baseline names a policy that the scene has not, or the
+    baseline cannot run.
     """
     names = [policy.name for policy in _known(loaded)]
     for name in only:
@@ -126,6 +127,13 @@ def settings_of(
                 f"{loaded.path}: has no policy {name!r}", hint=f"It has {', '.join(names)}."
             )
     baseline = loaded.scene.baseline
+    if baseline not in names:
+        known = list(dict.fromkeys(names))
+        near = get_close_matches(baseline, known, n=1)
+        raise RecipeError(
+            f"{loaded.path}: baseline must be one of {', '.join(known)}, got {baseline!r}",
+            hint=f"Did you mean {near[0]}?" if near else None,
+        )
     able = policies_of(loaded)
     wanted = [policy for policy in able if not only or policy.name in {*only, baseline}]
     wanted.sort(key=lambda policy: policy.name != baseline)
@@ -184,8 +192,20 @@ def _about(stage: Stage, runs: tuple[PolicyRun, ...]) -> SceneRuns:
         budget_gate_mass_fraction=scene.budget.gate_mass_fraction,
         requests=traffic.requests()[:, scene.traffic.num_settling_steps :],
         runs=runs,
-        notes=notes_of(stage.loaded),
+        notes=(*notes_of(stage.loaded), *_of_memory(stage)),
     )
+
+
+def _of_memory(stage: Stage) -> tuple[str, ...]:
+    """Return what is to be said where memory holds fewer replicas than the scene asks for."""
+    free, scene = stage.cluster.free_slots(), stage.scene
+    if free is None:
+        return ()
+    own = (policy.num_replicas or 0 for policy in policies_of(stage.loaded))
+    asked, most = max(scene.placement.num_replicas, *own), free * scene.gpus.num_gpus
+    if asked <= most:
+        return ()
+    return (f"gpus.free_bytes has room for {most} of {asked} replicas, so there are no more.",)
 
 
 def _whole(about: SceneRuns, runs: Mapping[int, PolicyRun]) -> SceneRuns:
@@ -193,8 +213,7 @@ def _whole(about: SceneRuns, runs: Mapping[int, PolicyRun]) -> SceneRuns:
     return replace(about, runs=ordered)
 
 
-def _here(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:
-    assert num_workers == 1
+def _here(parts: Sequence[_Part]) -> Iterator[tuple[_Part, SceneRuns]]:
     # As workers have it: sums of a live model would otherwise depend on the machine's cores.
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -203,24 +222,3 @@ def _here(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, Sce
             yield part, run_part(part)
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _in_processes(parts: Sequence[_Part], num_workers: int) -> Iterator[tuple[_Part, SceneRuns]]:
-    # A fork would copy locks that the threads of Arrow and torch may hold.
-    with (
-        single_threaded(),
-        ProcessPoolExecutor(
-            num_workers, mp_context=get_context("spawn"), initializer=begin_worker
-        ) as pool,
-    ):
-        running = {pool.submit(run_part, part): part for part in parts}
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
-        except BaseException:
-            # What runs would go on for seconds, and nobody waits for it any more.
-            for child in active_children():
-                child.terminate()
-            raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -13,6 +13,7 @@ from moeprof.evaluation.sere_similarity import ROUTER as SERE
 from moeprof.evaluation.sere_similarity import without_outputs
 from moeprof.router.adaptation.adaptation import Adaptation, AdaptationSettings
 from moeprof.router.adaptation.dual_ascent import DualAscentSettings
+from moeprof.router.adaptation.gpu_factors import GpuFactorsSettings
 from moeprof.router.dispatch.marginal import MarginalDispatch
 from moeprof.router.dispatch.random_replica import RandomReplica
 from moeprof.router.dispatch.registry import load_dispatcher
@@ -35,7 +36,11 @@ BUDGET_KNOB: Final = "gate_mass_fraction"
 ENERGY_KNOB: Final = "energy_fraction"
 """A setting of the bundled router and dispatcher, and of the dispatcher alone."""
 _OURS: Final = (BUNDLED, ORACLE)
-_STATIC: Final = ("first",)  # dispatchers that look at nothing
+# What looks at one token at a time; `router_seconds` are of looking at the batch.
+_ALONE_ROUTERS: Final = ("top-k", "random", "logit-penalty")
+_ALONE_DISPATCHERS: Final = ("first", "random")
+# Fields of routers that are no numbers: they are made of the scene.
+_NO_KNOBS: Final = frozenset({"conditions", "costs", "curve", "generator", "similarities"})
 _READS_NOTHING: Final = frozenset(
     {
         *("top-k", "random", "oea", "lynx", "xshare", "laser", "capacity-drop"),
@@ -95,8 +100,8 @@ def seat(stage: Stage, policy: PolicySection, setting: Mapping[str, Knob]) -> Se
         ) from error
     knows_truth = ORACLE in (policy.router, policy.dispatcher)
     # Without replicas there is nothing to choose: a table made once says where an expert is.
-    chooses = policy.dispatcher not in _STATIC and any(map(_has_replicas, placements))
-    decides = policy.router != "top-k" or chooses
+    chooses = policy.dispatcher not in _ALONE_DISPATCHERS and any(map(_has_replicas, placements))
+    decides = policy.router not in _ALONE_ROUTERS or chooses
     reads = policy.router not in _READS_NOTHING
     told = (adaptation is not None and not knows_truth and decides) or reads
     return Seated(
@@ -120,6 +125,8 @@ def _router_knobs(policy: PolicySection, setting: Mapping[str, Knob]) -> dict[st
     Raises WorkloadError: the policy has no such knob, or the budget is out of range.
     """
     knobs: dict[str, Any] = dict(setting)
+    for knob in sorted(_NO_KNOBS & knobs.keys() if policy.router in _READS_NOTHING else ()):
+        raise WorkloadError(f"router {policy.router}: {knob} is not for a scene to set")
     if policy.router in _OURS:
         budget: Any = knobs.pop(BUDGET_KNOB, 0.0)
         check_knob(BUNDLED, BUDGET_KNOB, budget, least=0.0, most=1.0)
@@ -141,9 +148,13 @@ def _adaptation(stage: Stage, setting: Mapping[str, Knob]) -> Adaptation:
     if BUDGET_KNOB in given:
         budget = DualAscentSettings(gate_mass_fraction=given[BUDGET_KNOB])
     check_knob(BUNDLED, "lambda_", given.get("lambda_", 0.0), least=0.0)
+    scene, factors = stage.scene, GpuFactorsSettings()
+    # A simulated step stands for many: layers that telemetry is old by make it no later.
+    steps_old = scene.telemetry.age_layers / stage.traffic.num_layers
+    late_seconds = factors.late_seconds + steps_old * scene.gpus.seconds_per_simulated_step
     return Adaptation(
-        AdaptationSettings(budget=budget),
-        stage.scene.gpus.num_gpus,
+        AdaptationSettings(budget=budget, factors=replace(factors, late_seconds=late_seconds)),
+        scene.gpus.num_gpus,
         trade=given.get("lambda_", 0.0),
         num_seeds=stage.traffic.num_seeds,
     )

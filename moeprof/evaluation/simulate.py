@@ -148,7 +148,7 @@ class _Run:
         if self._channel is None:
             return
         state, worked = self._state, rows.sum(axis=2) > 0
-        waiting = self._stage.cluster.physics.waiting_watts
+        watts, expected_watts = self._watts_of_work(cost, worked)
         self._channel.put(
             step,
             layer,
@@ -156,10 +156,10 @@ class _Run:
             Truths(
                 die_celsius=state.die_celsius,
                 sm_clock_hertz=state.sm_clock_hertz,
-                power_watts=_over(cost.watts, state.waiting_watts, worked),
+                power_watts=watts,
                 layer_seconds=np.where(worked, cost.seconds, np.nan),
                 expected_layer_seconds=np.where(worked, cost.expected_seconds, np.nan),
-                expected_watts=_over(cost.expected_watts, waiting, worked),
+                expected_watts=expected_watts,
                 free_bytes=np.full(cost.seconds.shape, np.nan),
             ),
         )
@@ -174,16 +174,29 @@ class _Run:
             self._readings = self._channel.get(step, layer, self._now(step, layer))
 
     def _learn_truth(self, cost: LayerCost, rows: NDArray[np.int64]) -> None:
-        """Show the oracle how slow every rank is, now."""
+        """Show the oracle how slow and how hungry every rank is, now."""
         if not self._seated.knows_truth:
             return
         assert self._seated.adaptation is not None
         worked = rows.sum(axis=2) > 0
+        slower = cost.seconds / np.maximum(cost.expected_seconds, 1e-12)
+        watts, expected_watts = self._watts_of_work(cost, worked)
+        hungrier = watts / expected_watts
         for seed, conditions in enumerate(self._seated.adaptation.conditions):
-            slowness = conditions.slowness.numpy().copy()
-            ratio = cost.seconds[seed] / np.maximum(cost.expected_seconds[seed], 1e-12)
-            slowness[worked[seed]] = ratio[worked[seed]]
-            conditions.learn(slowness=slowness)
+            conditions.learn(
+                slowness=np.where(worked[seed], slower[seed], conditions.slowness.numpy()),
+                hunger=np.where(worked[seed], hungrier[seed], conditions.hunger.numpy()),
+            )
+
+    def _watts_of_work(
+        self, cost: LayerCost, worked: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (watts, expected watts) over those of waiting, [num_seeds, num_ranks]."""
+        waiting = self._stage.cluster.physics.waiting_watts
+        return (
+            _over(cost.watts, self._state.waiting_watts, worked),
+            _over(cost.expected_watts, waiting, worked),
+        )
 
     def _end_step(self, step: int) -> None:
         state, seated, ledger = self._state, self._seated, self._ledger

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from moeprof.cost.model_file import load_model
-from moeprof.errors import WorkloadError
+from moeprof.errors import RecipeError, WorkloadError
 from moeprof.evaluation.channel.price import telemetry_seconds
 from moeprof.evaluation.cluster.cluster import Cluster
 from moeprof.evaluation.sere_similarity import similarities_behind
@@ -100,7 +100,7 @@ class Stage:
         if strategy == "gem":
             # As GEM has it: an expert in use costs its weights, then a little for each row.
             loads = (rows > 0) + self.curve.row_experts * rows
-            return gem_placement(loads[:_MOST_PROFILED], self.cluster.speed)
+            return gem_placement(loads[:_MOST_PROFILED], profiled_speed(self.cluster, self.traffic))
         return place(
             strategy,
             num_experts=self.traffic.num_experts,
@@ -114,11 +114,16 @@ class Stage:
 def set_stage(loaded: LoadedScene, cost: CostModel | None) -> Stage:
     """Return a scene ready for policies; `cost` None: a datasheet's roofline prices it.
 
-    Raises whatever `open_traffic` and `Cluster.prepare` raise; all of it is a MoeprofError.
+    Raises whatever `open_traffic` and `Cluster.prepare` raise, a RecipeError with the scene's path;
+    all of it is a MoeprofError.
     """
     scene, model = loaded.scene, loaded.model
-    traffic = open_traffic(scene, model.layer, num_moe_layers=model.num_moe_layers)
-    cluster = Cluster.prepare(scene, model.layer, cost, num_seeds=scene.num_seeds)
+    try:
+        traffic = open_traffic(scene, model.layer, num_moe_layers=model.num_moe_layers)
+        cluster = Cluster.prepare(scene, model.layer, cost, num_seeds=scene.num_seeds)
+    except RecipeError as error:
+        # Which of several scenes it was, nobody below knows.
+        raise RecipeError(f"{loaded.path}: {error.message}", hint=error.hint) from error
     gpus = scene.gpus
     return Stage(
         loaded=loaded,
@@ -148,6 +153,29 @@ def shipped_cost(specification: str) -> CostModel | None:
     return None
 
 
+def profiled_speed(cluster: Cluster, traffic: Traffic) -> NDArray[np.float64]:
+    """Return how fast each GPU is at the start, [num_ranks], against what the cost model expects.
+
+    All have the same usual load. Heat and power limits count as they do for who measures, which is
+    how GEM comes to know its GPUs.
+    """
+    num_ranks = len(cluster.speed)
+    share, each = _usual_load(traffic, num_ranks)
+    rows = np.zeros((traffic.num_seeds, num_ranks, traffic.num_experts), dtype=np.int64)
+    rows[:, :, :share] = each
+    cost = cluster.start().run_layer(rows)
+    # Rounding must not make equal GPUs unequal.
+    found: NDArray[np.float64] = np.round(cost.expected_seconds[0] / cost.seconds[0], 6)
+    return found
+
+
+def _usual_load(traffic: Traffic, num_ranks: int) -> tuple[int, int]:
+    """Return a rank's share of the experts, and the rows that an active one usually has."""
+    total = traffic.batch_size * traffic.top_k
+    share = -(-traffic.num_experts // num_ranks)
+    return share, max(1, round(total / min(traffic.num_experts, total)))
+
+
 def fitted_curve(cluster: Cluster, traffic: Traffic) -> StepCurve:
     """Return how the cost model's seconds grow with active experts and rows at usual loads.
 
@@ -155,9 +183,8 @@ def fitted_curve(cluster: Cluster, traffic: Traffic) -> StepCurve:
     line of least squares is taken; then with twice the rows on each.
     """
     num_experts, num_ranks = traffic.num_experts, len(cluster.speed)
-    most = max(2, -(-num_experts // num_ranks))
-    total = traffic.batch_size * traffic.top_k
-    each = max(1, round(total / min(num_experts, total)))
+    share, each = _usual_load(traffic, num_ranks)
+    most = max(2, share)
     counts = np.arange(1, most + 1)
     rows = np.zeros((2 * most, num_ranks, num_experts), dtype=np.int64)
     for place_, count in enumerate(counts):

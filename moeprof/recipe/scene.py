@@ -103,6 +103,7 @@ class TelemetrySection(Strict):
     age_seconds: Seconds = 0.0
     # Standard deviation of the log of each figure.
     noise: Annotated[float, Field(ge=0, le=1)] = 0.02
+    # What a told temperature is rounded to.
     celsius_step: Annotated[float, Field(ge=0, le=10)] = 1.0
     lost_fraction: Share = 0.0
     nan_fraction: Share = 0.0

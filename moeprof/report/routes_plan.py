@@ -37,7 +37,9 @@ def show_route_plan(request: RouteRequest, *, as_json: bool) -> ExitCode:
         names = ", ".join(label(name, setting) for name, setting in planned[each.name])
         console.print(f"  {len(planned[each.name])} settings: {names}", soft_wrap=True)
     num_settings = sum(map(len, planned.values()))
-    console.print(f"{len(planned)} scenes, {num_settings} settings, {request.num_workers} workers")
+    counts = {"scene": len(planned), "setting": num_settings, "worker": request.num_workers}
+    words = (f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    console.print(", ".join(words))
     return ExitCode.DONE
 
 

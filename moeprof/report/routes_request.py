@@ -78,6 +78,11 @@ def route_request(  # noqa: PLR0913 - options of a command
             f"--sweep-lambda is of {BUNDLED}, and --policy leaves it out",
             hint=f"Add --policy {BUNDLED}.",
         )
+    if model is not None and model.suffix == ".toml":
+        raise UsageError(
+            f"{model}: must be a cost model that fit-cost wrote, got a TOML file",
+            hint=f"Give a scene as --scene {model}, gates as --check {model}.",
+        )
     loaded = tuple(
         load_scene(find_scene(each), seed=seed, num_seeds=num_seeds)
         for each in scenes or scene_names()

@@ -75,7 +75,13 @@ def scene_report(loaded: LoadedScene, every_run: SceneRuns, *, is_swept: bool) -
         num_experts = loaded.model.layer.num_experts
         # With another knob beside it, lambda alone would not say what a row is.
         alone = tuple(run for run in every_run.runs if set(run.setting) == {KNOB})
-        swept = sweep(replace(every_run, runs=alone), BUNDLED, num_experts=num_experts, knob=KNOB)
+        swept = sweep(
+            replace(every_run, runs=alone),
+            BUNDLED,
+            num_experts=num_experts,
+            seed=loaded.scene.seed,
+            knob=KNOB,
+        )
     seers = frozenset(
         policy.name
         for policy in policies_of(loaded)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import active_children, get_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from moeprof.processes import begin_worker, single_threaded
+from moeprof.processes import in_processes
 from moeprof.selfcheck.check import Check, random_of_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from moeprof.hardware.gpu import GPU
 
@@ -46,8 +45,13 @@ def run_trials(
     ]
     found: dict[Check, dict[int, list[Any]]] = {check: {} for check in sizes}
     num_done, num_trials = 0, sum(sizes.values())
-    run = _here if num_workers == 1 else _in_processes
-    for (check, indices), outcomes in run(chunks, gpu, seed, num_workers):
+    run = partial(run_chunk, gpu=gpu, seed=seed)
+    ended = (
+        ((chunk, run(chunk)) for chunk in chunks)
+        if num_workers == 1
+        else in_processes(run, chunks, num_workers)
+    )
+    for (check, indices), outcomes in ended:
         found[check][indices.start] = outcomes
         num_done += len(indices)
         on_progress(check.name, num_done, num_trials)
@@ -61,34 +65,3 @@ def run_chunk(chunk: Chunk, gpu: GPU, seed: int) -> list[Any]:
     """Return the outcomes of one chunk's trials."""
     check, indices = chunk
     return [check.trial(gpu, random_of_trial(seed, check.name, index)) for index in indices]
-
-
-def _here(
-    chunks: Sequence[Chunk], gpu: GPU, seed: int, num_workers: int
-) -> Iterator[tuple[Chunk, list[Any]]]:
-    assert num_workers == 1
-    for chunk in chunks:
-        yield chunk, run_chunk(chunk, gpu, seed)
-
-
-def _in_processes(
-    chunks: Sequence[Chunk], gpu: GPU, seed: int, num_workers: int
-) -> Iterator[tuple[Chunk, list[Any]]]:
-    # A fork would copy locks that the threads of Arrow and torch may hold.
-    with (
-        single_threaded(),
-        ProcessPoolExecutor(
-            num_workers, mp_context=get_context("spawn"), initializer=begin_worker
-        ) as pool,
-    ):
-        running = {pool.submit(run_chunk, chunk, gpu, seed): chunk for chunk in chunks}
-        try:
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
-        except BaseException:
-            # What runs would go on for seconds, and nobody waits for it any more.
-            for child in active_children():
-                child.terminate()
-            raise

@@ -148,6 +148,8 @@ def test_only_some_policies_run_with_the_baseline_and_a_sweep_adds_lambdas() -> 
 def test_a_policy_that_is_not_there_and_a_baseline_that_cannot_run_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"small.toml: has no policy 'metr'"):
         settings_of(scene_of(TEXT + OWN), only=["metr"])
+    with pytest.raises(RecipeError, match=r"baseline must be one of top-k, .*, got 'metr'$"):
+        settings_of(scene_of('baseline = "metr"\n' + TEXT))
     with pytest.raises(RecipeError, match="baseline 'sere': it needs experts' outputs"):
         settings_of(scene_of('baseline = "sere"\n' + TEXT + OWN))
 
@@ -157,3 +159,23 @@ def test_a_mistake_in_a_worker_reaches_the_caller() -> None:
 
     with pytest.raises(RecipeError, match=r"small.toml: policy 'marginal-cost': .*lambda_ must be"):
         spread([loaded], 2)
+
+
+def test_replicas_that_memory_has_no_room_for_are_said_to_be_missing() -> None:
+    slot_bytes = 3 * 2880**2 * 2 * 24  # an expert in bf16 in every MoE layer of the model
+    model = {"weight_dtype": "bf16"}
+    room = changed(scene_of(TEXT), model=model, gpus={"free_bytes": 2 * slot_bytes})
+    tight = changed(room, gpus={"free_bytes": slot_bytes})
+
+    note = "gpus.free_bytes has room for 4 of 8 replicas, so there are no more."
+    assert spread([tight], 1, only=["top-k"])["small"].notes == (*notes_of(tight), note)
+    assert spread([room], 1, only=["top-k"])["small"].notes == notes_of(room)
+
+
+def test_what_a_cost_model_does_not_know_is_named_by_the_scenes_key() -> None:
+    loaded = scene_of(TEXT + OWN)
+    model = loaded.scene.model.model_copy(update={"kernel": "none-such"})
+    other = replace(loaded, scene=loaded.scene.model_copy(update={"model": model}))
+
+    with pytest.raises(RecipeError, match=r"small.toml: model.kernel must be .* got 'none-such'"):
+        spread([other], 1)

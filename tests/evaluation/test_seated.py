@@ -53,6 +53,11 @@ def stage() -> Stage:
         (PolicySection(name="gem", placement="gem"), {}, 0.0, "exact"),
         (METRO, {}, 2e-5, "exact"),
         (EXACT, {}, 2e-5 + TOLD_SECONDS, "exact"),
+        (PolicySection(name="dealt", dispatcher="round-robin"), {}, 2e-5, "exact"),
+        # Each token by itself: the batch is not looked at.
+        (PolicySection(name="drawn", dispatcher="random"), {}, 0.0, "exact"),
+        (PolicySection(name="random", router="random"), {}, 0.0, "re-routed"),
+        (PolicySection(name="penalty", router="logit-penalty"), {}, 0.0, "re-routed"),
         (PolicySection(name="oea", router="oea"), {"base_k": 2}, 2e-5, "re-routed"),
         (BUNDLED, {"lambda_": 0.1}, 2e-5 + TOLD_SECONDS, "re-routed"),
         (ORACLE, {"lambda_": 0.1}, 2e-5, "re-routed"),  # it sees without being told
@@ -107,6 +112,8 @@ def test_lambda_is_each_seeds_own_and_a_budget_moves_it(stage: Stage) -> None:
         (BUNDLED, {"lambda_": "much"}, "lambda_ must be a number, got 'much'"),
         (BUNDLED, {"gate_mass_fraction": 1.5}, "gate_mass_fraction must lie in 0.0..1.0"),
         (PolicySection(name="oea", router="oea"), {"gate_mass_fraction": 0.9}, "no knob gate_mass"),
+        (BUNDLED, {"curve": 1}, "curve is not for a scene to set"),
+        (PolicySection(name="x", router="logit-penalty"), {"costs": 1}, "costs is not for a scene"),
         (PolicySection(name="x", router="oae"), {}, "router 'oae' is not known; did you mean oea"),
         (PolicySection(name="x", dispatcher="metr"), {}, "did you mean metro"),
     ],

@@ -354,3 +354,30 @@ def test_the_first_run_need_not_be_seated_twice(recorded: Stage) -> None:
 
     assert len(fresh.plain) == 6 * recorded.traffic.num_layers
     assert_same(shown, replayed)
+
+
+@pytest.mark.parametrize("step_seconds", [0.25, 60.0])
+def test_a_slow_gpu_is_found_however_long_a_simulated_step_stands_for(step_seconds: float) -> None:
+    gpus = {"speed": (1.0, 0.7, 1.0, 1.0), "seconds_per_simulated_step": step_seconds}
+    telemetry = {"age_layers": 2}
+    small = {"kind": "generated", "batch_size": 8, "num_steps": 4, "num_layers": 2}
+    loaded = shipped("all-equal", num_seeds=1, gpus=gpus, telemetry=telemetry, traffic=small)
+    found = run(stage_of(loaded), EXACT).curves["slowness"][0, -1]
+
+    assert found[1] == pytest.approx(1 / 0.7, rel=0.05)
+    np.testing.assert_array_equal(np.delete(found, 1), 1.0)
+
+
+def test_the_oracle_sees_who_is_slow_and_who_draws_more_for_its_work() -> None:
+    gpus = {"start_celsius": (60.0, 60.0, 60.0, 95.0), "is_held": True}
+    small = {"kind": "generated", "batch_size": 8, "num_steps": 2, "num_layers": 2}
+    stage = stage_of(shipped("all-equal", num_seeds=1, gpus=gpus, traffic=small))
+    seated = seat(stage, ORACLE, {"lambda_": 0.1})
+    simulate(stage, seated)
+    assert seated.adaptation is not None
+    (conditions,) = seated.adaptation.conditions
+
+    assert conditions.slowness[3] > 1.1
+    assert conditions.hunger[3] < 0.99  # its clock is held down, so that its work draws less
+    np.testing.assert_allclose(conditions.slowness[:3], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(conditions.hunger[:3], 1.0, rtol=1e-9)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from evaluation.scenes import changed, scene_of
 
-from moeprof.evaluation.stage import plain_routing, set_stage, shipped_cost
+from moeprof.evaluation.stage import plain_routing, profiled_speed, set_stage, shipped_cost
 from moeprof.recipe.scene import PolicySection
 from moeprof.workload.gem import gem_placement
 from moeprof.workload.placement import place
@@ -79,6 +79,18 @@ def test_gem_knows_the_speeds_and_gives_the_slow_rank_less(stage: Stage) -> None
         assert each == gem_placement(loads[:64], np.array([1.0, 1.0, 0.5, 1.0]))
         by_rank = [loads[:, list(rank)].sum() for rank in each.ranks]
         assert by_rank[2] < 0.9 * min(by_rank[:2] + by_rank[3:])  # of as many experts
+
+
+def test_gem_is_shown_gpus_that_heat_slows_down_too() -> None:
+    hot = {"speed": 1.0, "start_celsius": (90.0, 40.0, 40.0, 40.0), "is_held": True}
+    stage = set_stage(changed(scene_of(TEXT), gpus=hot), shipped_cost("h200-sxm"))
+    speeds = profiled_speed(stage.cluster, stage.traffic)
+
+    assert 0.8 < speeds[0] < 0.95
+    np.testing.assert_array_equal(speeds[1:], 1.0)
+    (placement, _) = stage.placements(policy(placement="gem"))
+    loads = (stage.profile[:64, 0] > 0) + stage.curve.row_experts * stage.profile[:64, 0]
+    assert placement == gem_placement(loads, speeds)
 
 
 def test_replicas_that_memory_has_no_room_for_are_left_out(stage: Stage) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _LEAST_FRACTION: Final = 0.01  # of the power limit, as `CostModel` keeps it
 _NEVER: Final = 2**62
 _ACTIVATIONS: Final = "bf16"  # where no fitted kernel says otherwise
+_KV_CACHE: Final = "bf16"  # whatever format dispatch sends
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +77,7 @@ class Cluster:
 
         Raises:
             HardwareError: there is no such GPU, or ranks need a link whose rate nobody knows.
-            UsageError: the cost model does not know the scene's GPU, kernel or number format.
+            RecipeError: the cost model does not know the scene's GPU, kernel or number format.
             WorkloadError: the scene's model is not in the catalogue.
 
         """
@@ -179,7 +180,7 @@ def _attention_bytes(scene: Scene, model: MoEModel) -> NDArray[np.float64]:
     elements = model.kv_elements(scene.traffic.context_tokens) / model.num_layers
     ranks = np.arange(scene.traffic.batch_size) % scene.gpus.num_gpus
     tokens = np.bincount(ranks, minlength=scene.gpus.num_gpus)
-    return tokens * np.float64(elements * scene.links.activation_bytes)
+    return tokens * np.float64(elements * BYTES_PER_ELEMENT[_KV_CACHE])
 
 
 def _replica_slots(

@@ -9,6 +9,7 @@ import numpy as np
 
 from moeprof.cost.layer_points import LayerRequest, points_of_layer
 from moeprof.cost.points import points_from_table
+from moeprof.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from moeprof.cost.model import CostModel
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from moeprof.workload.layer import MoELayer
 
 _PATTERN = "uniform"  # of fitted curves; rows are the simulation's own
+# What a scene calls that for which `moeprof predict` has options.
+_KEYS = {
+    "--gpu": "model.device (where absent, gpus.specification)",
+    "--kernel": "model.kernel",
+    "--weight-dtype": "model.weight_dtype",
+}
 
 
 def kernel_points(scene: Scene, layer: MoELayer, cost: CostModel) -> Points:
@@ -26,7 +33,7 @@ def kernel_points(scene: Scene, layer: MoELayer, cost: CostModel) -> Points:
     of `layer`, which may have other experts than the model (a trace's).
 
     Raises:
-        UsageError: the cost model does not know the scene's GPU, kernel or number format.
+        RecipeError: the cost model does not know the scene's GPU, kernel or number format.
         WorkloadError: the scene's model is not in the catalogue.
 
     """
@@ -38,7 +45,13 @@ def kernel_points(scene: Scene, layer: MoELayer, cost: CostModel) -> Points:
         gpu=scene.model.device or scene.gpus.specification,
         weight_dtype=scene.model.weight_dtype,
     )
-    point = points_from_table(points_of_layer(cost, request).table)
+    try:
+        point = points_from_table(points_of_layer(cost, request).table)
+    except UsageError as error:
+        message = error.message
+        for option, key in _KEYS.items():
+            message = message.replace(option, key)
+        raise RecipeError(message, hint=error.hint) from error
     return replace(
         point,
         hidden_size=np.array([layer.hidden_size]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from moeprof.evaluation.judge.figures import cross_entropy
 from moeprof.evaluation.judge.metrics import JOULES, LATENCY, quality_losses, seed_values
 from moeprof.evaluation.judge.student import Estimated, mean
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One value of the knob; bounds are over seeds."""
+    """One value of the knob; bounds are over seeds, of a cross-entropy over requests."""
 
     value: Knob
     diversity: Estimated
@@ -28,11 +29,12 @@ class SweepRow:
 
 
 def sweep(
-    runs: SceneRuns, policy: str, *, num_experts: int, knob: str = "lambda"
+    runs: SceneRuns, policy: str, *, num_experts: int, seed: int, knob: str = "lambda"
 ) -> tuple[SweepRow, ...]:
     """Return a row for every setting of the policy that has the knob, in the knob's order.
 
-    The order is that of the runs where the knob's values are no numbers.
+    The order is that of the runs where the knob's values are no numbers; `seed` is for the
+    resampling of requests.
     """
     rows = []
     for run in runs.runs:
@@ -41,6 +43,7 @@ def sweep(
         active, seconds, joules = (
             seed_values(runs, run, metric) for metric in ("active_experts", LATENCY, JOULES)
         )
+        loss = cross_entropy(runs, run, seed=seed) if runs.traffic == "live" else None
         assert active is not None, "known of every run"
         assert seconds is not None, "known of every run"
         assert joules is not None, "known of every run"
@@ -48,7 +51,7 @@ def sweep(
             SweepRow(
                 value=run.setting[knob],
                 diversity=mean(active / num_experts),
-                loss=mean(quality_losses(runs, run)),
+                loss=mean(quality_losses(runs, run)) if loss is None else loss,
                 step_latency=mean(seconds),
                 joules_per_token=mean(joules),
             )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from moeprof.errors import WorkloadError
 from moeprof.router.dispatch.count import rows_of_experts
 from moeprof.router.dispatch.replicas import replicas_of
 from moeprof.router.marginal.conditions import Conditions
@@ -92,10 +91,4 @@ class MarginalDispatch:
             if key not in self._equal:
                 self._equal[key] = Conditions.of(0.0, num_ranks, device)
             return self._equal[key]
-        known = len(self.conditions.slowness)
-        if known != num_ranks:
-            raise WorkloadError(
-                f"dispatcher marginal-cost: conditions must be of {num_ranks} ranks as the "
-                f"placement is, got {known}"
-            )
-        return self.conditions
+        return self.conditions.for_ranks(num_ranks, "dispatcher marginal-cost")

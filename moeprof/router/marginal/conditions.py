@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from moeprof.errors import WorkloadError
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
@@ -35,6 +37,15 @@ class Conditions:
                 return torch.full(shape, value, dtype=torch.float64, device=device)
 
         return cls(filled((), trade), filled((num_ranks,), 1.0), filled((num_ranks,), 1.0))
+
+    def for_ranks(self, num_ranks: int, who: str) -> Conditions:
+        """Return these conditions; raises WorkloadError if they are of another number of ranks."""
+        known = len(self.slowness)
+        if known != num_ranks:
+            raise WorkloadError(
+                f"{who}: conditions must be of {num_ranks} ranks as the placement is, got {known}"
+            )
+        return self
 
     def learn(
         self,

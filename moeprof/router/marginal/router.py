@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from moeprof.errors import WorkloadError
 from moeprof.router.marginal.answer import best_of
 from moeprof.router.marginal.buffers import Buffers
 from moeprof.router.marginal.conditions import Conditions
@@ -110,13 +109,7 @@ class MarginalCost:
             if key not in self._equal:
                 self._equal[key] = Conditions.of(self.lambda_, num_ranks, device)
             return self._equal[key]
-        known = len(self.conditions.slowness)
-        if known != num_ranks:
-            raise WorkloadError(
-                f"router marginal-cost: conditions must be of {num_ranks} ranks as the placement "
-                f"is, got {known}"
-            )
-        return self.conditions
+        return self.conditions.for_ranks(num_ranks, "router marginal-cost")
 
 
 def num_candidates(rule: GateRule) -> int:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from moeprof.cost.model_file import load_model
 from moeprof.cost.thermal import GPUThermal, KernelEffect, Thermal
-from moeprof.errors import UsageError
+from moeprof.errors import RecipeError
 from moeprof.evaluation.cluster.cluster import Cluster
 from moeprof.evaluation.cluster.kernel import kernel_points
-from moeprof.recipe.scene import GpuSection, ModelSection, Scene, TrafficSection
+from moeprof.recipe.scene import GpuSection, LinkSection, ModelSection, Scene, TrafficSection
 from moeprof.record import Interval
 from moeprof.resources import data_folder
 from moeprof.workload import catalogue
@@ -310,6 +310,15 @@ def test_attention_reads_the_kv_caches_of_a_ranks_own_tokens() -> None:
     )
 
 
+def test_what_dispatch_sends_is_not_what_the_kv_cache_holds() -> None:
+    written = scene(context_tokens=1000, **HELD)
+    half = written.model_copy(update={"links": LinkSection(activation_bytes=1.0)})
+    bf16, fp8 = (Cluster.prepare(each, LAYER, None, num_seeds=1) for each in (written, half))
+
+    np.testing.assert_array_equal(fp8.attention_bytes, bf16.attention_bytes)
+    np.testing.assert_allclose(fp8.links.within, bf16.links.within / 2)
+
+
 def test_free_memory_holds_replicas_in_every_layer() -> None:
     expert_bytes = 3 * 2048 * 768 * 2  # bf16, in each of 48 layers
 
@@ -376,7 +385,7 @@ def test_a_trace_may_have_other_experts_than_the_model_that_is_priced() -> None:
 
 
 def test_a_cost_model_of_another_gpu_is_refused() -> None:
-    with pytest.raises(UsageError, match="got 'l40s'"):
+    with pytest.raises(RecipeError, match=r"^model.device .* got 'l40s'"):
         cluster(fitted(), specification="l40s")
 
 
