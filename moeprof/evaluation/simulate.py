@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -149,6 +150,7 @@ class _Run:
             return
         state, worked = self._state, rows.sum(axis=2) > 0
         watts, expected_watts = self._watts_of_work(cost, worked)
+        free = self._stage.scene.gpus.free_bytes
         self._channel.put(
             step,
             layer,
@@ -160,7 +162,7 @@ class _Run:
                 layer_seconds=np.where(worked, cost.seconds, np.nan),
                 expected_layer_seconds=np.where(worked, cost.expected_seconds, np.nan),
                 expected_watts=expected_watts,
-                free_bytes=np.full(cost.seconds.shape, np.nan),
+                free_bytes=np.full(cost.seconds.shape, math.nan if free is None else free),
             ),
         )
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from moeprof.evaluation.runs import PolicyRun
     from moeprof.evaluation.traffic.protocol import Decide
+    from moeprof.router.protocol import RoutingContext
+    from moeprof.router.telemetry import Telemetry
 
 TINY = """
 question = "What does a step cost?"
@@ -381,3 +383,34 @@ def test_the_oracle_sees_who_is_slow_and_who_draws_more_for_its_work() -> None:
     assert conditions.hunger[3] < 0.99  # its clock is held down, so that its work draws less
     np.testing.assert_allclose(conditions.slowness[:3], 1.0, rtol=1e-9)
     np.testing.assert_allclose(conditions.hunger[:3], 1.0, rtol=1e-9)
+
+
+class Listener:
+    """Routes as the model does, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Telemetry | None] = []
+
+    def route(self, logits: torch.Tensor, context: RoutingContext) -> Routing:
+        self.told.append(context.telemetry)
+        return context.rule.choose(logits)
+
+
+def test_a_router_that_reads_telemetry_is_told_of_every_gpu_and_of_its_memory() -> None:
+    gpus = {"free_bytes": 10**10, "speed": (1.0, 0.7, 1.0, 1.0)}
+    small = {"kind": "generated", "batch_size": 8, "num_steps": 3, "num_layers": 2}
+    stage = stage_of(shipped("all-equal", num_seeds=1, gpus=gpus, traffic=small))
+    simulate(stage, seat(stage, PLAIN, {}))
+    listener = Listener()
+    rerouted = PolicySection(name="listener", router="oea")
+    seated = replace(seat(stage, rerouted, {}), routers=(listener,), reads_telemetry=True)
+    simulate(stage, seated)
+    last = listener.told[-1]
+
+    assert last is not None
+    assert [reading.free_bytes for reading in last.readings] == [10**10] * 4
+    slow, quick = last.of_rank(1), last.of_rank(0)
+    assert slow is not None
+    assert quick is not None
+    assert slow.layer_seconds > 1.2 * slow.expected_layer_seconds > 0
+    assert quick.layer_seconds < 1.2 * quick.expected_layer_seconds
