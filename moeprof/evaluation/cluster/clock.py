@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from moeprof.hardware.physics import Physics
 
+_NUM_LINES: Final = 3  # after which the power is right to parts in a million
 _NUM_CLOCKS: Final = 21  # between the lowest and the highest; power bends little from one to next
 
 
@@ -81,7 +82,8 @@ def fitting_clock(
     """Return the largest clock, up to `highest`, whose power the limit allows, all [num_gpus].
 
     Power rises with the clock. It is asked at all of some clocks at once, and taken as straight
-    between two; where even the lowest is too much, the lowest is taken.
+    between two, again and again (regula falsi). Where even the lowest is too much, the lowest is
+    taken.
     """
     clocks = np.linspace(physics.lowest_clock_fraction, 1.0, _NUM_CLOCKS)
     _, watts = at_clock(physics, demand, clocks[:, None])
@@ -89,9 +91,16 @@ def fitting_clock(
     first_over = np.where(over.any(axis=0), over.argmax(axis=0), _NUM_CLOCKS)
     above = np.clip(first_over, 1, _NUM_CLOCKS - 1)
     place = np.arange(watts.shape[1])
+    left, right = clocks[above - 1], clocks[above]
     low, high = watts[above - 1, place], watts[above, place]
-    rise = np.maximum(high - low, np.finfo(np.float64).tiny)
-    share = np.clip((limit_watts - low) / rise, 0.0, 1.0)
-    step = clocks[1] - clocks[0]
-    found: NDArray[np.float64] = np.minimum(clocks[above - 1] + share * step, highest)
-    return found
+    found = left
+    for turn in range(_NUM_LINES):
+        if turn:
+            _, drawn = at_clock(physics, demand, found)
+            is_over = drawn > limit_watts
+            left, low = np.where(is_over, left, found), np.where(is_over, low, drawn)
+            right, high = np.where(is_over, found, right), np.where(is_over, drawn, high)
+        rise = np.maximum(high - low, np.finfo(np.float64).tiny)
+        found = left + np.clip(limit_watts - low, 0.0, rise) / rise * (right - left)
+    fitting: NDArray[np.float64] = np.minimum(found, highest)
+    return fitting
