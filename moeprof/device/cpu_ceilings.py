@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from moeprof.device.protocol import Ceilings
-from moeprof.device.torch_dtypes import TORCH_DTYPES
+from moeprof.device.torch_dtypes import PLAIN_DTYPES, TORCH_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def measure_ceilings(dtype: str, *, cache_bytes: int, free_bytes: int) -> Ceilin
 
     None: torch cannot multiply this dtype on a CPU, or there is no memory to read.
     """
-    if dtype not in TORCH_DTYPES:
+    if dtype not in PLAIN_DTYPES:
         return None
     wanted = min(_CACHES * cache_bytes, _MAX_BUFFER_BYTES)
     if wanted > free_bytes // 2:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # position: copying is some ten times faster than drawing, and no cache can tell the difference.
 _BLOCK_VALUES = 4_194_301
 _SEED = 20_240_229
+# DeepSeek-V3's format (arXiv 2412.19437, section 3.3): an fp32 scale per block of 128 x 128.
+SCALE_BLOCK = 128
+# Standard deviation of fp8 weights before their scales: 5 of it reach e4m3's maximum of 448.
+_FP8_SPREAD = 90.0
+_FP8_MAX = 448.0
 # The last tenth of free memory stays free: for workspaces, and for whatever else is running.
 _USABLE_FRACTION = 0.9
 
@@ -41,12 +46,16 @@ class WeightBank:
     `gate_up` is `[num_slots, 2 * expert_size, hidden_size]`, gate first; `down` is
     `[num_slots, hidden_size, expert_size]`; both contiguous. The columns are each slot's
     transposed views, made once because a view apiece in every bind takes longer than all the rest.
+    The scales of fp8 weights are fp32, `[num_slots, rows / 128, columns / 128]` and rounded up;
+    None for other formats.
     """
 
     gate_up: Tensor
     down: Tensor
     gate_up_columns: tuple[Tensor, ...]
     down_columns: tuple[Tensor, ...]
+    gate_up_scales: Tensor | None = None
+    down_scales: Tensor | None = None
 
     @property
     def num_slots(self) -> int:
@@ -78,8 +87,8 @@ def weight_bank(
     if kept is not None and kept.num_slots < num_slots:
         kept = None
         del _BANKS[key]
-    size = torch.empty((), dtype=TORCH_DTYPES[key.dtype]).element_size()
-    pool_bytes = num_slots * 3 * key.hidden_size * key.expert_size * size
+    weights = num_slots * 3 * key.hidden_size * key.expert_size
+    pool_bytes = weights * TORCH_DTYPES[key.dtype].itemsize
     _make_room(device, extra_bytes + (pool_bytes if kept is None else 0), keep=key)
     if kept is None:
         kept = _make(key, num_slots, where)
@@ -117,19 +126,43 @@ def _make_room(device: Device, needed: int, *, keep: BankKey) -> None:
 
 
 def _make(key: BankKey, num_slots: int, where: torch.device) -> WeightBank:
-    dtype = TORCH_DTYPES[key.dtype]
-    gate_up_shape = (num_slots, 2 * key.expert_size, key.hidden_size)
-    down_shape = (num_slots, key.hidden_size, key.expert_size)
-    # No more random values than weights: small layers are bound in a hurry too.
-    values = min(_BLOCK_VALUES, num_slots * gate_up_shape[1] * gate_up_shape[2])
-    block = random_values(values, dtype=torch.float32, where=where, seed=_SEED)
-    gate_up = torch.empty(gate_up_shape, dtype=dtype, device=where)
-    fill_with(gate_up.view(-1), (block * key.hidden_size**-0.5).to(dtype))
-    down = torch.empty(down_shape, dtype=dtype, device=where)
-    fill_with(down.view(-1), (block * key.expert_size**-0.5).to(dtype))
+    gate_up, gate_up_scales = _projection(
+        key, (num_slots, 2 * key.expert_size, key.hidden_size), where
+    )
+    down, down_scales = _projection(key, (num_slots, key.hidden_size, key.expert_size), where)
     return WeightBank(
         gate_up=gate_up,
         down=down,
         gate_up_columns=gate_up.transpose(1, 2).unbind(0),
         down_columns=down.transpose(1, 2).unbind(0),
+        gate_up_scales=gate_up_scales,
+        down_scales=down_scales,
     )
+
+
+def _projection(
+    key: BankKey, shape: tuple[int, int, int], where: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Return weights of unit gain, `[num_slots, rows, columns]`, and their scales if they have."""
+    dtype = TORCH_DTYPES[key.dtype]
+    num_slots, num_rows, num_columns = shape
+    gain = num_columns**-0.5
+    # No more random values than weights: small layers are bound in a hurry too.
+    values = min(_BLOCK_VALUES, num_slots * 2 * key.expert_size * key.hidden_size)
+    block = random_values(values, dtype=torch.float32, where=where, seed=_SEED)
+    weights = torch.empty(shape, dtype=dtype, device=where)
+    if dtype is not torch.float8_e4m3fn:
+        fill_with(weights.view(-1), (block * gain).to(dtype))
+        return weights, None
+    fill_with(weights.view(-1), (block * _FP8_SPREAD).clamp(-_FP8_MAX, _FP8_MAX).to(dtype))
+    scales = torch.empty(
+        num_slots,
+        -(-num_rows // SCALE_BLOCK),
+        -(-num_columns // SCALE_BLOCK),
+        dtype=torch.float32,
+        device=where,
+    )
+    # Scales differ by a factor of up to three, so that a kernel that mixes them up is seen.
+    spread = 0.5 + torch.sigmoid(block[: min(values, scales.numel())])
+    fill_with(scales.view(-1), spread * (gain / _FP8_SPREAD))
+    return weights, scales

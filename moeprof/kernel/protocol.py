@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -9,6 +10,27 @@ if TYPE_CHECKING:
     from moeprof.workload.workload import Workload
 
 L2State = Literal["cold", "warm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a kernel chose for one workload, for the record; None: there was nothing to choose.
+
+    `kernel` is the inner kernel or variant, `version` that of the library it comes from, and
+    `config_file` the name of the file of tuned settings that decided.
+    """
+
+    kernel: str | None = None
+    version: str | None = None
+    config_file: str | None = None
+
+
+NO_CHOICE = Choice()
+
+
+def choice_of(work: Work) -> Choice:
+    """Return what bound work says of its choice, in an attribute `choice`."""
+    return getattr(work, "choice", NO_CHOICE)
 
 
 class Kernel(Protocol):
