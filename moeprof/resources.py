@@ -1,4 +1,4 @@
-"""Where the files that ship with moeprof are: catalogues and recipes."""
+"""Where the files that ship with moeprof are: catalogues, recipes and CUDA sources."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def data_folder() -> Path:
 def recipes_folder() -> Path:
     """Return the folder with the recipes that ship with moeprof."""
     return _folder("recipes")
+
+
+def kernels_folder() -> Path:
+    """Return the folder with the CUDA C++ sources."""
+    return _folder("kernels")
