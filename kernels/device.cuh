@@ -5,12 +5,15 @@
 // on a CPU. Shared memory is addressed by 32-bit offsets, as PTX does. ARCH is 80, 86, 89, 90, 100,
 // 103 or 120 (set by the build).
 
+#pragma nv_diag_suppress 177  // not every kernel uses every function
+
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_METHOD __device__ __forceinline__
 #define KERNEL(max_threads, min_blocks) \
     extern "C" __global__ void __launch_bounds__(max_threads, min_blocks)
 #define PARAMETER const __grid_constant__

@@ -44,13 +44,15 @@ def reference_output(buffers: Buffers, buffer_set: int) -> Tensor:
     output = torch.full(rows.shape, float("nan"), dtype=torch.float64, device=rows.device)
     for active in buffers.active:
         span = slice(active.first_row, active.end_row)
-        weights = _weights(buffers.gate_up, buffers.gate_up_scales, buffer_set, active.expert)
+        weights = dequantised_weights(
+            buffers.gate_up, buffers.gate_up_scales, buffer_set, active.expert
+        )
         inputs = quantised_rows(rows[span]) if quantised else rows[span].double()
         gate, up = (inputs @ weights.t()).chunk(2, dim=1)
         hidden = torch.nn.functional.silu(gate) * up
         if quantised:
             hidden = quantised_rows(hidden.to(torch.bfloat16))
-        down = _weights(buffers.down, buffers.down_scales, buffer_set, active.expert)
+        down = dequantised_weights(buffers.down, buffers.down_scales, buffer_set, active.expert)
         output[span] = hidden @ down.t()
     return combine(buffers, output) if buffers.combined else output
 
@@ -74,7 +76,9 @@ def quantised_rows(rows: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(rows.float(), (0, -size % SCALE_BLOCK))
     blocks = padded.view(num_rows, -1, SCALE_BLOCK)
     greatest = blocks.abs().amax(dim=2, keepdim=True)
-    to_fp8 = torch.where(greatest > 0, _FP8_MAX / greatest, 0.0)
+    # Tensor by tensor: a number by a tensor would be the rounded reciprocal times the number.
+    to_fp8 = torch.full_like(greatest, _FP8_MAX) / greatest
+    to_fp8 = torch.where(greatest > 0, to_fp8, 0.0)
     held = (blocks * to_fp8).to(torch.float8_e4m3fn).double()
     scales = (greatest * (1.0 / _FP8_MAX)).double()
     return (held * scales).view(num_rows, -1)[:, :size]
@@ -91,13 +95,16 @@ def relative_error(work: CheckableWork, buffer_set: int) -> float:
     return float(torch.linalg.vector_norm(off) / torch.linalg.vector_norm(exact))
 
 
-def _weights(
+def dequantised_weights(
     pool: Callable[[int], Tensor],
     scales: Callable[[int], Tensor | None],
     buffer_set: int,
     expert: int,
 ) -> Tensor:
-    """Return one expert's weights in float64, scaled where they have scales."""
+    """Return one expert's weights in float64, `[rows, columns]`, scaled where they have scales.
+
+    `pool` and `scales` are the methods of Buffers, such as `gate_up` and `gate_up_scales`.
+    """
     weights = pool(buffer_set)[expert].double()
     if (blocks := scales(buffer_set)) is None:
         return weights
