@@ -54,9 +54,9 @@ def launched(
 @pytest.mark.parametrize("dtype", ["bf16", "fp8_block"])
 @pytest.mark.parametrize("rows_at_a_time", [8, 16, 32, 64])
 def test_random_routings_agree_with_float64(dtype: str, rows_at_a_time: int) -> None:
-    drawn = random.Random(f"{dtype} {rows_at_a_time}")
+    drawn = random.Random(f"{dtype} {rows_at_a_time}")  # noqa: S311 - routings, not secrets
     step = 128 if dtype == "fp8_block" else 8
-    worst = Stages(0.0, 0.0, 0.0)
+    every = []
     for seed in range(ROUTINGS_OF_A_CASE):
         most = drawn.choice((1, 3, 9, rows_at_a_time + 5))
         rows = tuple(max(0, drawn.randint(-most, most)) for _ in range(drawn.randint(1, 9)))
@@ -69,11 +69,12 @@ def test_random_routings_agree_with_float64(dtype: str, rows_at_a_time: int) -> 
             top_k=drawn.randint(1, 4),
         )
         _, found = launched(given, rows_at_a_time, num_blocks=drawn.randint(1, 7), seed=seed)
-        worst = Stages(*(max(pair) for pair in zip(vars(worst).values(), vars(found).values())))
+        every.append(found)
 
-    assert worst.hidden < MAX_ERROR
-    assert worst.row_outputs < MAX_ERROR
-    assert worst.outputs < MAX_ERROR
+    # One by one: a NaN is not below anything.
+    assert all(each.hidden < MAX_ERROR for each in every)
+    assert all(each.row_outputs < MAX_ERROR for each in every)
+    assert all(each.outputs < MAX_ERROR for each in every)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp8_block"])
