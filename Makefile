@@ -8,7 +8,7 @@ DEMO := demo-out
 # A process for each core; the tests of one file stay together and share what they set up.
 SPREAD := -n auto --dist loadfile
 
-.PHONY: help install demo test slow check lint types contracts wheel bench trust models mini-moe clean
+.PHONY: help install demo test slow gpu check lint types contracts wheel bench trust models mini-moe clean
 
 help:  ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: install  ## run the tests
 
 slow: install  ## run the tests that take minutes: fifty kills of a sweep
 	$(BIN)/python -m pytest -q -m slow
+
+gpu:  ## on a machine with an NVIDIA GPU: tests, checks, tuning, bench and a sweep, in under ten minutes
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu/run.py --out gpu-out
 
 check: lint types contracts wheel  ## lint, types, import contracts and the wheel test
 
@@ -66,4 +69,4 @@ mini-moe: install  ## train the small model of data/mini-moe anew (half an hour)
 	$(BIN)/python data/mini-moe/make.py
 
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) gpu-out build dist *.egg-info
