@@ -191,10 +191,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one point: a status, why, and as much as could be measured."""
+    """What became of one point: a status, why, and as much as could be measured.
+
+    `kernel_choice` is the inner kernel or variant that ran, `kernel_version` of which version, and
+    `kernel_config_file` names the tuned settings that decided; None: there was nothing to choose.
+    """
 
     status: Status
     detail: str | None = None
     latency: Latency | None = None
     energy: Energy | None = None
     condition: Condition | None = None
+    kernel_choice: str | None = None
+    kernel_version: str | None = None
+    kernel_config_file: str | None = None

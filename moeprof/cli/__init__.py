@@ -12,6 +12,7 @@ import typer
 from moeprof import __version__
 from moeprof.cli.cost import fit_cost, predict
 from moeprof.cli.exchange import export_app, import_app
+from moeprof.cli.kernels import kernels_app
 from moeprof.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
 from moeprof.cli.routing import route_eval
 from moeprof.cli.tracing import trace
@@ -144,6 +145,7 @@ app.command()(predict)
 app.command("route-eval")(route_eval)
 app.command()(train)
 app.command()(trace)
+app.add_typer(kernels_app, name="kernels")
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 

@@ -56,6 +56,10 @@ def _since_3(column: Column) -> Column:
     return replace(column, since=3)
 
 
+def _since_4(column: Column) -> Column:
+    return replace(column, since=4)
+
+
 def _size(name: str, description: str) -> Column:
     return _whole(name, "elements", description)
 
@@ -91,7 +95,7 @@ _IDENTITY: Final = (
     _text("device_uuid", "Which device exactly; null where the source does not say"),
     *_required(
         [
-            _text("kernel", "The expert kernel"),
+            _text("kernel", "The expert kernel as it was asked for; of auto, kernel_choice ran"),
             Column(
                 "recorded_at",
                 pa.timestamp("us", tz="UTC"),
@@ -102,6 +106,13 @@ _IDENTITY: Final = (
     ),
     _since_3(_text("engine", "The serving engine that ran the kernel: vllm, sglang, trtllm, ...")),
     _since_3(_text("engine_version", "Its version")),
+    _since_4(
+        _text(
+            "kernel_choice", "Inner kernel or variant that ran, of auto: kernel or kernel/variant"
+        )
+    ),
+    _since_4(_text("kernel_version", "Version of the library that kernel_choice comes from")),
+    _since_4(_text("kernel_config_file", "Name of the tuned settings that decided on it")),
 )
 
 _WORKLOAD: Final = (

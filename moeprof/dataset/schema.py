@@ -13,7 +13,7 @@ from moeprof.errors import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 VERSION_KEY: Final = b"schema_version"
 
 Row: TypeAlias = dict[str, Any]

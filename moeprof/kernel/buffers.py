@@ -146,9 +146,7 @@ def allocate(
         where,
         extra_bytes=values * dtype.itemsize,
     )
-    tokens = torch.empty(
-        num_sets, assignment.num_tokens, hidden_size, dtype=dtype, device=where
-    )
+    tokens = torch.empty(num_sets, assignment.num_tokens, hidden_size, dtype=dtype, device=where)
     block = min(token_values, _ROW_BLOCK_VALUES)
     fill_with(tokens.view(-1), random_values(block, dtype=dtype, where=where, seed=seed))
     row_tokens = torch.from_numpy(assignment.row_tokens).to(where)

@@ -1,37 +1,64 @@
-"""Which kernels run on this machine, for `moeprof doctor`."""
+"""Which kernels run on this machine, and why the others do not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from moeprof.device.capabilities import Capability
-from moeprof.kernel.registry import kernel_names, load_kernel
+from moeprof.kernel.absent import AbsentKernel
+from moeprof.kernel.registry import kernel_names, loaded_or_absent
+from moeprof.workload.dtypes import activation_dtype
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
 
 if TYPE_CHECKING:
     from moeprof.device.protocol import DeviceIdentity
 
-_DTYPES = ("bf16", "fp16", "fp32", "fp8")
+DTYPES: Final = ("bf16", "fp16", "fp32", "fp8", "fp8_block")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCapability:
+    """The dtypes that a kernel takes on one device, else why it takes none, and its libraries."""
+
+    name: str
+    dtypes: tuple[str, ...]
+    reason: str | None
+    versions: dict[str, str]
+    loaded: bool
 
 
 def capabilities(identity: DeviceIdentity) -> tuple[Capability, ...]:
-    """Return one line for each kernel: the dtypes it takes on this device, or why none."""
+    """Return one line for each kernel, for `moeprof doctor`."""
+    return tuple(_line(each) for each in kernel_capabilities(identity))
+
+
+def kernel_capabilities(identity: DeviceIdentity) -> tuple[KernelCapability, ...]:
+    """Return what each kernel does on this device; nothing of it raises."""
     return tuple(_capability(name, identity) for name in kernel_names())
 
 
-def _capability(name: str, identity: DeviceIdentity) -> Capability:
+def _capability(name: str, identity: DeviceIdentity) -> KernelCapability:
+    kernel = loaded_or_absent(name)
+    if isinstance(kernel, AbsentKernel):
+        return KernelCapability(name, (), kernel.reason, {}, loaded=False)
     try:
-        kernel = load_kernel(name)
+        refusals = {dtype: kernel.refusal(_probe(dtype), identity) for dtype in DTYPES}
+        versions = kernel.versions()
     except Exception as error:  # noqa: BLE001 - another package's code may fail in any way
-        detail = f"cannot be loaded: {type(error).__name__}: {error}"
-        return Capability(name, available=False, detail=detail, remedy="Mend the package.")
-    refusals = {dtype: kernel.refusal(_probe(dtype), identity) for dtype in _DTYPES}
-    runs = [dtype for dtype, reason in refusals.items() if reason is None]
-    if runs:
-        return Capability(name, available=True, detail=", ".join(runs), remedy=None)
-    detail = str(refusals[_DTYPES[0]])
-    return Capability(name, available=False, detail=detail, remedy="Choose another kernel.")
+        reason = f"cannot be asked: {type(error).__name__}: {error}"
+        return KernelCapability(name, (), reason, {}, loaded=False)
+    dtypes = tuple(dtype for dtype, reason in refusals.items() if reason is None)
+    why = None if dtypes else refusals["bf16"]
+    return KernelCapability(name, dtypes, why, versions, loaded=True)
+
+
+def _line(found: KernelCapability) -> Capability:
+    if found.dtypes:
+        return Capability(found.name, available=True, detail=", ".join(found.dtypes), remedy=None)
+    remedy = "Choose another kernel." if found.loaded else "Mend the package."
+    return Capability(found.name, available=False, detail=str(found.reason), remedy=remedy)
 
 
 def _probe(dtype: str) -> Workload:
@@ -40,7 +67,7 @@ def _probe(dtype: str) -> Workload:
         model="probe",
         layer=layer,
         weight_dtype=dtype,
-        activation_dtype=dtype,
+        activation_dtype=activation_dtype(dtype),
         batch_size=4,
         routing_pattern="uniform",
         routing_seed=0,

@@ -1,13 +1,15 @@
-"""The expert kernels by name: those that come with moeprof, and those of other packages."""
+"""The expert kernels by name: moeprof's own, those of serving engines, and other packages'."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from moeprof.errors import WorkloadError
+from moeprof.errors import MoeprofError, WorkloadError
+from moeprof.kernel.absent import AbsentKernel
+from moeprof.kernel.engines import ENGINE_KERNELS
 from moeprof.kernel.simulated import SimulatedKernel
 
 if TYPE_CHECKING:
@@ -15,27 +17,49 @@ if TYPE_CHECKING:
     from moeprof.kernel.protocol import Kernel
 
 ENTRY_POINT_GROUP = "moeprof.kernels"
+AUTO: Final = "auto"
+# The CUDA sources run on the CPU, to be compared with float64: no time of them means anything.
+STAND_INS: Final = frozenset({"stream-host"})
 
-_BUILT_IN = {
+_BUILT_IN: Final = {
     "torch-loop": ("moeprof.kernel.torch_loop", "TorchLoop"),
     "torch-grouped": ("moeprof.kernel.torch_grouped", "TorchGrouped"),
+    "stream": ("moeprof.kernel.cuda.expert_kernels", "StreamExperts"),
+    "wgmma": ("moeprof.kernel.cuda.expert_kernels", "WgmmaExperts"),
+    "moeprof": ("moeprof.kernel.cuda.expert_kernels", "TunedExperts"),
+    "triton": ("moeprof.kernel.triton_work", "TritonExperts"),
+    "stream-host": ("moeprof.kernel.cuda.host_experts", "HostExperts"),
+    **ENGINE_KERNELS,
 }
 
 
 def kernel_names() -> tuple[str, ...]:
-    """Return the names of all kernels, moeprof's own first."""
+    """Return the names of all kernels, moeprof's own first; `auto` is none of them."""
     return (*_BUILT_IN, *sorted(_third_party()))
+
+
+def candidate_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the kernels that `auto` chooses from on a kind of device."""
+    # On a CPU Triton's kernels run in its interpreter, a thousand times slower.
+    left_out = STAND_INS | {"triton"} if kind == "cpu" else STAND_INS
+    return tuple(name for name in kernel_names() if name not in left_out)
 
 
 def open_kernel(name: str, device: Device) -> Kernel:
     """Return the kernel of this name, or its stand-in where the device is simulated.
+
+    One that cannot be loaded refuses every workload. `auto` takes the fastest checked one.
 
     Raises:
         WorkloadError: there is no such kernel.
 
     """
     check_name(name)
-    return SimulatedKernel(name) if device.identity.simulated else load_kernel(name)
+    if name == AUTO:
+        # It knows all kernels, which this module must not import by itself.
+        auto = import_module("moeprof.kernel.auto")
+        return cast("Kernel", auto.open_auto(device))
+    return SimulatedKernel(name) if device.identity.simulated else loaded_or_absent(name)
 
 
 def check_name(name: str) -> None:
@@ -45,8 +69,9 @@ def check_name(name: str) -> None:
         WorkloadError: there is none.
 
     """
-    if name not in kernel_names():
-        near = get_close_matches(name, kernel_names()) or kernel_names()
+    names = (*kernel_names(), AUTO)
+    if name not in names:
+        near = get_close_matches(name, names) or names
         raise WorkloadError(
             f"kernel {name!r} is not known; did you mean {' or '.join(near)}?",
             hint=f"Packages add kernels through the entry-point group {ENTRY_POINT_GROUP}.",
@@ -54,14 +79,25 @@ def check_name(name: str) -> None:
 
 
 def load_kernel(name: str) -> Kernel:
-    """Import and return a kernel that `kernel_names` lists."""
+    """Import and return a kernel that `kernel_names` lists. Raises whatever its package raises."""
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
         return cast("Kernel", getattr(import_module(module), attribute)())
     return cast("Kernel", _third_party()[name].load()())
 
 
+def loaded_or_absent(name: str) -> Kernel:
+    """Return a kernel, or one in its place that says why it cannot be loaded."""
+    try:
+        return load_kernel(name)
+    except MoeprofError as error:
+        return AbsentKernel(name, error.message)
+    except Exception as error:  # noqa: BLE001 - another package's code may fail in any way
+        return AbsentKernel(name, f"cannot be loaded: {type(error).__name__}: {error}")
+
+
 def _third_party() -> dict[str, EntryPoint]:
     # moeprof's own names cannot be taken by another package.
     found = entry_points(group=ENTRY_POINT_GROUP)
-    return {entry.name: entry for entry in found if entry.name not in _BUILT_IN}
+    reserved = {*_BUILT_IN, AUTO}
+    return {entry.name: entry for entry in found if entry.name not in reserved}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from moeprof.recipe.batch_sizes import expand
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.routing import parse
 
-Dtype = Literal["bf16", "fp16", "fp8", "fp32"]
+Dtype = Literal["bf16", "fp16", "fp8", "fp32", "fp8_block"]
 Strategy = Literal["round-robin", "contiguous", "random", "one-expert-per-gpu", "eplb"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -94,6 +95,8 @@ class WorkloadSection(Strict):
     layers: Annotated[tuple[LayerSection, ...], Field(strict=False)] = ()
     dtypes: Annotated[tuple[Dtype, ...], Field(strict=False, min_length=1)] = ("bf16",)
     kernels: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("torch-grouped",)
+    # Of `kernels`: those that are measured whatever they compute.
+    unchecked_kernels: Annotated[tuple[str, ...], Field(strict=False)] = ()
     batch_sizes: BatchSizes
     patterns: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("uniform",)
     placements: Annotated[tuple[PlacementSection, ...], Field(strict=False, min_length=1)] = (
@@ -117,10 +120,23 @@ class WorkloadSection(Strict):
             raise ValueError("must name at least one of `models` and `layers`, got neither")
         return self
 
-    @field_validator("models", "dtypes", "kernels", "patterns", "placements")
+    @field_validator("models", "dtypes", "kernels", "unchecked_kernels", "patterns", "placements")
     @classmethod
     def _different(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         return _without_repeats(values)
+
+    @model_validator(mode="after")
+    def _unchecked_are_measured(self) -> WorkloadSection:
+        for name in self.unchecked_kernels:
+            if name == "auto":
+                raise ValueError("unchecked_kernels must not name auto, which takes checked ones")
+            if name not in self.kernels:
+                near = get_close_matches(name, self.kernels, n=1) or self.kernels
+                raise ValueError(
+                    f"unchecked_kernels must be among kernels, got {name!r}; "
+                    f"did you mean {' or '.join(near)}?"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> WorkloadSection:

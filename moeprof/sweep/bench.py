@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from moeprof.conditioning.hold import Hold, HoldReport, reach_temperature
 from moeprof.conditioning.warm_up import WarmUp, warm_up
 from moeprof.errors import KernelUnsupported
+from moeprof.kernel.protocol import choice_of
 from moeprof.measure.background import Background
 from moeprof.measure.idle import measure_idle_power
 from moeprof.measure.sensor.characterise import characterise_sensors
@@ -18,6 +19,7 @@ from moeprof.measure.sensor.stream import Quantity
 from moeprof.measure.static_power import measure_static_power
 from moeprof.measure.trial import measure_point
 from moeprof.record import Condition
+from moeprof.sweep.checking import Checks
 from moeprof.sweep.meter import MeteredDevice, MeteredProgram
 from moeprof.sweep.settings import Settings, settings_of
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from moeprof.conditioning.settings import HoldSettings
     from moeprof.device.protocol import Device
-    from moeprof.kernel.protocol import Kernel, L2State
+    from moeprof.kernel.protocol import Choice, Kernel, L2State
     from moeprof.measure.sensor.figures import SensorReport
     from moeprof.recipe.schema import Recipe
     from moeprof.record import DeviceState, Interval, Outcome
@@ -64,10 +66,16 @@ class Bench:
     meter: Meter
     recipe: Recipe
     warmed: WarmUp | None = None
+    checks: Checks = field(init=False)
     background: Background = field(default_factory=Background)
     undisturbed_hertz: float | None = None  # the highest SM clock that a point has shown
     block_index: int | None = None
     block_hold: HoldReport | None = None  # how the running block came to its temperature
+
+    def __post_init__(self) -> None:
+        """Begin without any kernel checked."""
+        unchecked = self.recipe.workload.unchecked_kernels
+        self.checks = Checks(self.device, self.meter, unchecked)
 
     @property
     def _metered(self) -> Device:
@@ -81,10 +89,10 @@ class Bench:
     def measure(self, block: Block, entry: Entry, workload: Workload, tell: Telling) -> Outcome:
         """Bind, warm up if that was not done, hold, and measure one workload.
 
-        Raises KernelUnsupported, DeviceOutOfMemory, DeviceLost, Interrupted.
+        Raises KernelUnsupported, CheckFailed, DeviceOutOfMemory, DeviceLost, Interrupted.
         """
         case = entry.case
-        with self._loaded(case, workload) as (program, l2_state):
+        with self._loaded(case, workload) as (program, l2_state, choice):
             warmed = self._warm_up(program, tell)
             if self.block_index != block.index:
                 self._begin_block(block, program, tell)
@@ -107,7 +115,12 @@ class Bench:
         highest = None if outcome.condition is None else outcome.condition.sm_clock_hertz_max
         if highest is not None and self._is_possible(highest):
             self.undisturbed_hertz = max(highest, self.undisturbed_hertz or 0.0)
-        return outcome
+        return replace(
+            outcome,
+            kernel_choice=choice.kernel,
+            kernel_version=choice.version,
+            kernel_config_file=choice.config_file,
+        )
 
     def _is_possible(self, sm_clock_hertz: float) -> bool:
         """Return whether the card has such a clock: one false reading must not last a run."""
@@ -182,17 +195,18 @@ class Bench:
         self.block_hold = None if report is None else HoldReport(**report)
 
     @contextmanager
-    def _loaded(self, case: Case, workload: Workload) -> Iterator[tuple[MeteredProgram, str]]:
+    def _loaded(
+        self, case: Case, workload: Workload
+    ) -> Iterator[tuple[MeteredProgram, str, Choice]]:
         kernel = self.kernels[case.kernel]
         if reason := kernel.refusal(workload, self.device.identity):
             raise KernelUnsupported(reason)
         l2_state = cast("L2State", case.l2_state)
-        with self.device.translating_errors(f"binding {case.kernel} to data"):
-            work = kernel.bind(workload, self.device, l2_state=l2_state, seed=self.recipe.seed)
+        work = self.checks.bind(kernel, workload, l2_state=l2_state, seed=self.recipe.seed)
         with self.meter.spending("first launches"):
             program = MeteredProgram(self.device.prepare(work), self.meter)
         try:
-            yield program, work.l2_state
+            yield program, work.l2_state, choice_of(work)
         finally:
             program.close()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from moeprof.workload.dtypes import activation_dtype
 from moeprof.workload.placement import place, rows_per_rank
 from moeprof.workload.routing import draw, rows_per_expert
 from moeprof.workload.workload import Workload
@@ -56,7 +57,7 @@ def workload_on_rank(case: Case, rank: int, rows: tuple[int, ...], *, seed: int)
         model=case.layer.name,
         layer=case.layer,
         weight_dtype=case.dtype,
-        activation_dtype=case.dtype,
+        activation_dtype=activation_dtype(case.dtype),
         batch_size=case.batch_size,
         routing_pattern=str(case.pattern),
         routing_seed=seed,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from moeprof.dataset.identity import point_id
 from moeprof.dataset.row import RowIdentity, measurement_row, sample_rows
 from moeprof.errors import DeviceLost, DeviceOutOfMemory, KernelUnsupported, WorkloadError
+from moeprof.kernel.check.verdict import CheckFailed
 from moeprof.record import Outcome, Role, Source, Status
 from moeprof.sweep.case import RankGroup, rank_groups, workload_on_rank
 from moeprof.sweep.events import PointFinished, Progress
@@ -119,6 +120,8 @@ class Loop:
             return self._unmeasured(entry, Status.OUT_OF_MEMORY, error.message)
         except KernelUnsupported as error:
             return self._unmeasured(entry, Status.UNSUPPORTED, error.message)
+        except CheckFailed as error:
+            return self._unmeasured(entry, Status.FAILED, str(error))
         except Exception as error:  # noqa: BLE001 - a point may fail; a sweep may not
             return self._unmeasured(entry, Status.FAILED, f"{type(error).__name__}: {error}")
 

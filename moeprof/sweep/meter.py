@@ -18,7 +18,7 @@ class Interrupted(Exception):  # noqa: N818 - a request, not a fault
 
 @dataclass(slots=True)
 class Meter:
-    """Seconds by purpose: conditioning, first launches, launches; all the rest is overhead."""
+    """Seconds by purpose: conditioning, checks, first launches, launches; the rest is overhead."""
 
     now: Callable[[], float]
     stop_requested: Callable[[], bool]

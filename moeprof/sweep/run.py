@@ -144,6 +144,8 @@ def _annotate(writer: RunWriter, bench: Bench) -> None:
     if bench.warmed is not None:
         notes["warm_up"] = asdict(bench.warmed)
         notes["background"] = bench.background_note
+    if bench.checks.notes:
+        notes["checks"] = writer.run.notes.get("checks", {}) | bench.checks.notes
     writer.annotate(**notes)
 
 

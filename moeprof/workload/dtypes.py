@@ -20,3 +20,11 @@ BYTES_PER_ELEMENT: Final[dict[str, float]] = {
     # GPTQ and AWQ as they are published: groups of 128 with a 16-bit scale, symmetric.
     "int4": 1 / 2 + 2 / 128,
 }
+
+
+def activation_dtype(weight_dtype: str) -> str:
+    """Return the format that activations are multiplied in where weights have this one.
+
+    Block-scaled fp8 weights meet rows quantised to fp8, as in the tables of aiconfigurator.
+    """
+    return "fp8" if weight_dtype == "fp8_block" else weight_dtype

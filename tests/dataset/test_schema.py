@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from moeprof.dataset.journal import Journal, Step
 from moeprof.dataset.parts import read_part, write_part
 from moeprof.dataset.row import measurement_row, sample_rows
-from moeprof.dataset.schema import MEASUREMENTS, SAMPLES, to_columns, to_table
+from moeprof.dataset.schema import MEASUREMENTS, SAMPLES, is_in_version, to_columns, to_table
 from moeprof.errors import DatasetError
 from moeprof.record import Outcome, Status
 
@@ -56,6 +57,9 @@ def test_a_row_has_every_column_and_no_other() -> None:
         "energy_parts_absent_reason",
         "engine",
         "engine_version",
+        "kernel_choice",
+        "kernel_version",
+        "kernel_config_file",
     }
     assert row["clock_event_reasons"] == ["idle", "sw_power_cap"]
     assert row["num_samples"] == 3
@@ -63,6 +67,28 @@ def test_a_row_has_every_column_and_no_other() -> None:
         {"start_seconds": 0.5, "end_seconds": 0.75, "cause": "sw_power_cap", "told": True}
     ]
     assert row["leakage_joules"] == 0.01
+
+
+def test_a_row_says_which_inner_kernel_ran() -> None:
+    what = replace(
+        outcome(1), kernel_choice="stream/r8", kernel_version="2.1", kernel_config_file="h200.json"
+    )
+
+    row = measurement_row(identity(kernel="auto"), WORKLOAD, what)
+
+    assert row["kernel"] == "auto"
+    assert [row[f"kernel_{name}"] for name in ("choice", "version", "config_file")] == [
+        "stream/r8",
+        "2.1",
+        "h200.json",
+    ]
+
+
+def test_what_older_schemas_lack_reads_as_null() -> None:
+    younger = {name for name in MEASUREMENTS.names if not is_in_version(name, 3)}
+
+    assert younger == {"kernel_choice", "kernel_version", "kernel_config_file"}
+    assert all(MEASUREMENTS.field(name).nullable for name in younger)
 
 
 def test_an_unmeasured_point_is_a_row_with_a_reason_and_nulls() -> None:

@@ -77,6 +77,16 @@ def test_a_seed_given_replaces_the_recipes_own(tmp_path: Path) -> None:
         ("num_ranks = 2", "num_ranks = 2\ntp_size = 5", "tp_size must divide"),
         ("seconds_max = 2.0", "seconds_max = -1", "stopping.seconds_max: must be more than 0"),
         ("seconds_max = 2.0", "seconds_max = nan", "finite number"),
+        (
+            "batch_sizes",
+            'unchecked_kernels = ["torch-lop"]\nbatch_sizes',
+            "unchecked_kernels must be among kernels, got 'torch-lop'; did you mean torch-loop?",
+        ),
+        (
+            '["torch-loop"]',
+            '["auto"]\nunchecked_kernels = ["auto"]',
+            "unchecked_kernels must not name auto",
+        ),
         ("seconds_max = 2.0", "num_samples_min = 30_000", "num_samples_min must not exceed"),
         ('models = ["mixtral-8x7b"]', "", "at least one of `models` and `layers`"),
         ('"uniform", "active:2"', '"uniform", "uniform"', "must not name one choice twice"),
