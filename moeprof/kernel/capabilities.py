@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from moeprof.device.capabilities import Capability
 from moeprof.kernel.absent import AbsentKernel
+from moeprof.kernel.engines import ENGINE_KERNELS, ENGINES
+from moeprof.kernel.engines.importing import versions_of
 from moeprof.kernel.registry import kernel_names, loaded_or_absent
 from moeprof.workload.dtypes import activation_dtype
 from moeprof.workload.layer import MoELayer
@@ -30,8 +32,23 @@ class KernelCapability:
 
 
 def capabilities(identity: DeviceIdentity) -> tuple[Capability, ...]:
-    """Return one line for each kernel, for `moeprof doctor`."""
-    return tuple(_line(each) for each in kernel_capabilities(identity))
+    """Return a line for each kernel, and one for all of the engines, for `moeprof doctor`.
+
+    Engines are not imported, which takes seconds: `moeprof kernels list` does that.
+    """
+    own = (name for name in kernel_names() if name not in ENGINE_KERNELS)
+    return (*(_line(_capability(name, identity)) for name in own), _engines())
+
+
+def _engines() -> Capability:
+    found = versions_of(*ENGINES)
+    return Capability(
+        "engines' kernels",
+        available=bool(found),
+        detail=", ".join(f"{name} {version}" for name, version in found.items())
+        or f"none of {', '.join(ENGINES)} is installed",
+        remedy="`moeprof kernels list` says what each of them runs here.",
+    )
 
 
 def kernel_capabilities(identity: DeviceIdentity) -> tuple[KernelCapability, ...]:

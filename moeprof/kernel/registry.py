@@ -20,6 +20,9 @@ ENTRY_POINT_GROUP = "moeprof.kernels"
 AUTO: Final = "auto"
 # The CUDA sources run on the CPU, to be compared with float64: no time of them means anything.
 STAND_INS: Final = frozenset({"stream-host"})
+# They copy every expert's weights for every token, or take one expert after the other: to be timed
+# by name, never the fastest.
+_NEVER_FASTEST: Final = frozenset({"transformers-batched", "transformers-eager"})
 
 _BUILT_IN: Final = {
     "torch-loop": ("moeprof.kernel.torch_loop", "TorchLoop"),
@@ -41,7 +44,7 @@ def kernel_names() -> tuple[str, ...]:
 def candidate_names(kind: str) -> tuple[str, ...]:
     """Return the names of the kernels that `auto` chooses from on a kind of device."""
     # On a CPU Triton's kernels run in its interpreter, a thousand times slower.
-    left_out = STAND_INS | {"triton"} if kind == "cpu" else STAND_INS
+    left_out = STAND_INS | _NEVER_FASTEST | ({"triton"} if kind == "cpu" else set())
     return tuple(name for name in kernel_names() if name not in left_out)
 
 

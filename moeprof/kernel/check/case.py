@@ -83,6 +83,9 @@ def _computed(
     if (reason := not_checkable(bound)) is not None:
         return replace(result, refusal=reason)
     work = cast("CheckedWork", bound)
+    # An engine whose arithmetic is coarser than the format's says so itself.
+    if (declared := getattr(bound, "max_relative_error", None)) is not None:
+        result = replace(result, bound_fraction=declared)
     found = compare_launches(work, result.bound_fraction)
     if found.fault is None and case.captured and device.identity.kind == "cuda":
         found = compare_captured(work, device, result.bound_fraction)

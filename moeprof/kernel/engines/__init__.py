@@ -21,3 +21,6 @@ ENGINE_KERNELS: Final = {
     "transformers-batched": (f"{_HERE}transformers_experts", "TransformersBatched"),
     "transformers-eager": (f"{_HERE}transformers_experts", "TransformersEager"),
 }
+
+# What pip calls the packages that these are from.
+ENGINES: Final = ("vllm", "sglang", "flashinfer-python", "deep_gemm", "transformers")
