@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo-out
+TESTS ?=
 # A process for each core; the tests of one file stay together and share what they set up.
 SPREAD := -n auto --dist loadfile
 
@@ -28,8 +29,8 @@ demo: install  ## measure a scaled Mixtral layer on this machine, fit a cost mod
 	$(BIN)/moeprof fit-cost $(DEMO) --out $(DEMO)/cost.json
 	$(BIN)/moeprof route-eval $(DEMO)/cost.json --scene recipes/demo-routes.toml --out $(DEMO)/routers
 
-test: install  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(SPREAD)
+test: install  ## run the tests; TESTS=tests/kernel runs some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(SPREAD) $(TESTS)
 
 slow: install  ## run the tests that take minutes: fifty kills of a sweep
 	$(BIN)/python -m pytest -q -m slow

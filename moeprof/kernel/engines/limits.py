@@ -37,7 +37,8 @@ def _refusal_of_formats(limits: Limits, workload: Workload) -> str | None:
     weights, activations = workload.weight_dtype, workload.activation_dtype
     if weights not in limits.majors:
         return f"it takes {', '.join(limits.majors)} weights here, not {weights}"
-    if activations != weights and not (weights == "fp8_block" and activations == "bf16"):
+    # Tokens arrive in bf16 whatever the product's format; "fp8" is what they are multiplied in.
+    if activations != weights and not (weights == "fp8_block" and activations in {"bf16", "fp8"}):
         return f"it takes no {activations} activations with {weights} weights"
     divisor = limits.divisors.get(weights, 1)
     sizes = (workload.layer.hidden_size, workload.local_expert_size)
