@@ -1,8 +1,8 @@
 // What the kernels ask of a GPU: PTX behind plain functions, for compute capability 8.0 and newer.
 //
 // NVRTC compiles this file followed by one kernel file; nothing is included. The host build puts
-// host.hpp in its place, which has the same functions in C++20, so that the kernels' own text runs
-// on a CPU. Shared memory is addressed by 32-bit offsets, as PTX does. ARCH is 80, 86, 89, 90, 100,
+// host_fibres.hpp and host.hpp in its place, which have the same functions in C++20, so that the
+// kernels' own text runs on a CPU. Shared memory is addressed by 32-bit offsets, as PTX does. ARCH is 80, 86, 89, 90, 100,
 // 103 or 120 (set by the build).
 
 #pragma nv_diag_suppress 177  // not every kernel uses every function
@@ -145,6 +145,7 @@ DEVICE u32 pack_e4m3(float a, float b, float c, float d) {
 #else
 DEVICE u32 e4m3_bits(float v) {
     // Adding 2^20 * (the weight of the lowest kept bit) leaves the rounded mantissa at the bottom.
+    if (v != v) return 0x7F;
     const u32 bits = __float_as_uint(v), sign = (bits >> 24) & 0x80;
     const float size = fminf(fabsf(v), 448.0f);
     const u32 exponent = max(__float_as_uint(size) >> 23, 121u);  // 2^-6: below it, subnormals

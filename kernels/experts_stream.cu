@@ -480,7 +480,6 @@ DEVICE void finish_outputs(const float (&d)[kRowTiles][4], const ExpertArguments
         }
         a.outputs[static_cast<u64>(token) * a.hidden_size + feature] = to_bf16(sum);
     }
-    __syncthreads();
 }
 
 struct Ring {
@@ -550,7 +549,6 @@ DEVICE void run(const ExpertArguments& a, int2 found, WeightStream& weights, Rin
         }
         if (unit + 1 < count && advance(at, chunks, tiles, table)) group = group_at(at, table);
     }
-    __syncthreads();
 }
 
 KERNEL(kThreads, BLOCKS) experts_stream(PARAMETER ExpertArguments a) {
@@ -576,6 +574,7 @@ KERNEL(kThreads, BLOCKS) experts_stream(PARAMETER ExpertArguments a) {
             a.outputs[static_cast<u64>(token) * a.hidden_size + i] = 0;
         }
     }
+    // Before a block says that it is done, none of its threads may still be looking at `ready`.
     __syncthreads();
     const Counters counters = counters_of(a);
     if (threadIdx.x == 0) notes[kWarps] = add_acquire_release(counters.finished, 1);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from moeprof.errors import KernelUnsupported
-from moeprof.kernel.buffers import Buffers, allocate
+from moeprof.kernel.buffers import allocate
 from moeprof.kernel.cuda import host, stream
 from moeprof.kernel.cuda.experts import expert_arguments, make_scratch
 from moeprof.kernel.protocol import Choice
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from moeprof.device.protocol import Device, DeviceIdentity, Work
+    from moeprof.kernel.buffers import Buffers
+    from moeprof.kernel.cuda.experts import Scratch
     from moeprof.kernel.protocol import L2State
     from moeprof.workload.workload import Workload
 
@@ -86,16 +88,36 @@ class HostWork:
             ),
         )
 
+        read, written = _tensors(buffers, self.scratch)
+        self._ranges = [_range(each, writable=False) for each in read]
+        self._ranges += [_range(each, writable=True) for each in written]
+
     def launch(self, buffer_set: int) -> None:
-        """Compute one buffer set's outputs."""
+        """Compute one buffer set's outputs. Raises RuntimeError where the kernel goes astray."""
         self._kernel.launch(
             self._num_blocks,
             self._variant.num_threads,
             expert_arguments(self.buffers, self.scratch, buffer_set),
             shared_bytes=self._variant.shared_bytes,
             seed=self._seed,
+            ranges=self._ranges,
         )
 
     def output(self, buffer_set: int) -> Tensor:
         """Return `[num_tokens, hidden_size]`, as the last launch left it; NaN before the first."""
         return self.buffers.outputs[buffer_set]
+
+
+def _tensors(buffers: Buffers, scratch: Scratch) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what a launch may read, and what it may write as well."""
+    bank = buffers.bank
+    scales = [each for each in (bank.gate_up_scales, bank.down_scales) if each is not None]
+    rows = [buffers.row_ends, buffers.row_tokens, buffers.row_weights, buffers.token_rows]
+    read = [bank.gate_up, bank.down, buffers.tokens, *scales, *rows]
+    return read, [
+        buffers.hidden, buffers.outputs, scratch.row_outputs, scratch.partials, scratch.counters
+    ]  # fmt: skip
+
+
+def _range(tensor: Tensor, *, writable: bool) -> host.Range:
+    return tensor.data_ptr(), tensor.numel() * tensor.element_size(), writable
