@@ -8,10 +8,16 @@ import torch
 
 from moeprof.errors import KernelUnsupported
 from moeprof.kernel.buffers import TorchDevice, allocate
-from moeprof.kernel.cuda import cache, stream
+from moeprof.kernel.cuda import cache, stream, wgmma
 from moeprof.kernel.cuda.compile import compiler_version
 from moeprof.kernel.cuda.experts import make_scratch
-from moeprof.kernel.cuda.forms import Form, default_name, forms
+from moeprof.kernel.cuda.forms import (
+    Form,
+    default_name,
+    default_stream,
+    default_wgmma,
+    forms,
+)
 from moeprof.kernel.cuda.launch import architecture_for, load
 from moeprof.kernel.cuda.tuned import TunedShape, load_tables, look_up
 from moeprof.kernel.protocol import Choice
@@ -45,6 +51,7 @@ class CudaExperts:
         architecture = architecture_for(identity.versions.get("capability", ""))
         if architecture is None:
             return f"it is not built for compute capability {identity.versions.get('capability')}"
+        # What a rule chooses from, it chooses for sizes and dtypes that some variant takes.
         if (reason := stream.refusal(workload)) is not None:
             return reason
         try:
@@ -52,8 +59,7 @@ class CudaExperts:
             name, _ = self._choose(workload, architecture)
         except KernelUnsupported as error:
             return error.message
-        form = forms(architecture)[name]
-        return form.refusal(workload)
+        return forms(architecture)[name].refusal(workload)
 
     def bind(self, workload: Workload, device: Device, *, l2_state: L2State, seed: int) -> Work:
         """Return the workload with random data, the kernel built and loaded.
@@ -87,10 +93,11 @@ class ExpertWork:
         self._where = buffers.tokens.device
         loaded = load(cache.build(form.variant, architecture), self._where.index)
         num_blocks = loaded.num_multiprocessors * loaded.max_blocks_per_multiprocessor
+        sizes = (buffers.workload, buffers.tokens.shape[1], num_blocks)
         self._scratch = make_scratch(
             buffers,
-            num_partials=form.num_partials(num_blocks),
-            num_counters=form.num_counters(buffers.workload, buffers.tokens.shape[1]),
+            num_partials=form.num_partials(*sizes),
+            num_counters=form.num_counters(*sizes),
         )
         # Blocks wait for each other's rows, so all must be resident.
         self._launches = [
@@ -113,7 +120,14 @@ class StreamExperts(CudaExperts):
     """`kernels/experts_stream.cu` with the built-in rule: for few rows, and on every GPU."""
 
     def __init__(self) -> None:
-        super().__init__("stream", lambda workload, arch: (default_name(workload, arch), None))
+        super().__init__("stream", lambda workload, arch: (default_stream(workload, arch), None))
+
+
+class WgmmaExperts(CudaExperts):
+    """`kernels/experts_wgmma.cu` with the built-in rule: for Hopper, and more rows."""
+
+    def __init__(self) -> None:
+        super().__init__("wgmma", _wgmma)
 
 
 class TunedExperts(CudaExperts):
@@ -141,6 +155,13 @@ def variant_kernels(identity: DeviceIdentity) -> tuple[str, dict[str, CudaExpert
 
 def _only(name: str) -> CudaExperts:
     return CudaExperts(name, lambda _workload, _architecture: (name, None))
+
+
+def _wgmma(workload: Workload, architecture: str) -> tuple[str, None]:
+    if (name := default_wgmma(workload, architecture)) is None:
+        reason = wgmma.refusal(workload) or f"it is for Hopper's sm_90a, not for {architecture}"
+        raise KernelUnsupported(reason, hint="Choose stream, which runs on every GPU from 8.0.")
+    return name, None
 
 
 def _tuned(workload: Workload, architecture: str) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NUM_THREADS: Final = 256
 MAX_EXPERTS: Final = 512  # kMaxExperts of kernels/experts_stream.cu
+MAX_ROWS: Final = 64  # of an expert at a time
 _TILE: Final = 128
 _FEATURES: Final = 64
 _STAGE_BYTES: Final = 128 * 128
@@ -123,7 +124,7 @@ def num_counters(workload: Workload, num_tokens: int, rows: int) -> int:
 
 def default_rows(max_rows_per_expert: int) -> int:
     """Return the rows at a time where nothing was tuned: enough for the fullest expert, to 64."""
-    return next((rows for rows in (8, 16, 32) if max_rows_per_expert <= rows), 64)
+    return next((rows for rows in (8, 16, 32) if max_rows_per_expert <= rows), MAX_ROWS)
 
 
 def _product(chosen: StreamSettings, architecture: str) -> str:
