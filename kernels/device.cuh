@@ -247,13 +247,6 @@ DEVICE void barrier_wait(u32 barrier, u32 parity) {
 
 struct alignas(64) TensorMap { u64 opaque[16]; };  // CUtensorMap
 
-// The box of a two-dimensional tensor map at (column, row), into shared memory; counts its bytes on
-// the barrier. Columns and rows outside of the tensor are zeros and count too.
-DEVICE void tensor_load_2d(u32 to, const TensorMap& map, int column, int row, u32 barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1, {%3, %4}], [%2];"
-                 :: "r"(to), "l"(&map), "r"(barrier), "r"(column), "r"(row) : "memory");
-}
 DEVICE void tensor_prefetch(const TensorMap& map) {
     asm volatile("prefetch.tensormap [%0];" :: "l"(&map) : "memory");
 }

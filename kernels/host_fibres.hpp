@@ -44,8 +44,10 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <source_location>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -545,8 +547,8 @@ struct Stacks {
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         start = mapped == MAP_FAILED ? nullptr : static_cast<u8*>(mapped);
         count = start ? wanted : 0;
-        // Guards cost mappings, of which Linux allows 65530.
-        if (count && count <= 16384)
+        // Guards cost mappings, of which Linux allows 65530 to all kernels of a process together.
+        if (count && count <= 512)
             for (size_t i = 0; i < count; ++i) mprotect(start + i * STRIDE, PAGE_BYTES, PROT_NONE);
     }
     bool has(u64 address) const { return address - reinterpret_cast<u64>(start) < count * STRIDE; }
@@ -710,9 +712,13 @@ struct SourceLocation {  // what the compiler's handlers are given first
     u32 line, column;
 };
 
+// What runs the kernel on a copy of its arguments, which the copy aligns as a driver does.
 template <class... Parameters, size_t... I>
-inline void call(void (*kernel)(Parameters...), const Request& r, std::index_sequence<I...>) {
-    kernel(*static_cast<const std::remove_cvref_t<Parameters>*>(r.arguments[I])...);
+inline std::function<void()> bound(void (*kernel)(Parameters...), const Request& r,
+                                   std::index_sequence<I...>) {
+    auto copies = std::make_shared<std::tuple<std::remove_cvref_t<Parameters>...>>();
+    (std::memcpy(&std::get<I>(*copies), r.arguments[I], sizeof(std::get<I>(*copies))), ...);
+    return [=] { kernel(std::get<I>(*copies)...); };
 }
 
 inline void prepare(const Request& r, std::vector<Block>& blocks, std::vector<Warp>& warps,
@@ -790,7 +796,7 @@ inline int launch(const Request& r, void (*kernel)(Parameters...)) {
             if (r.argument_bytes[i] != SIZES[i])
                 fail_nowhere("argument %llu has %llu bytes; the kernel's has %llu", i,
                         r.argument_bytes[i], SIZES[i]);
-        body = [&] { call(kernel, r, std::index_sequence_for<Parameters...>{}); };
+        body = bound(kernel, r, std::index_sequence_for<Parameters...>{});
         std::vector<Block> blocks(count);
         std::vector<Warp> warps(count * ((threads + 31) / 32));
         std::vector<Fibre> fibres(count * threads);

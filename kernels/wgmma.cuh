@@ -1,7 +1,8 @@
 // What only Hopper has, beyond device.cuh: boxes of tensors with more dimensions, and the products of
 // a warpgroup. The host build puts host_hopper.hpp in its place.
 
-// As tensor_load_2d, for tensors of three and of five dimensions; coordinates from the fastest on.
+// A box of a tensor map into shared memory, from the given coordinates, the fastest dimension first;
+// counts its bytes on the barrier. What lies outside of the tensor is zeros, and counts too.
 DEVICE void tensor_load_3d(u32 to, const TensorMap& map, int x, int y, int z, u32 barrier) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5}], [%2];"

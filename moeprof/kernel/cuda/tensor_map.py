@@ -47,8 +47,8 @@ def gate_up_tensor(
 
     Its dimensions are hidden, 8 rows, gate or up, expert_size / 8, expert: a box is 64 features,
     8 gate rows and the 8 up rows of the same features in turn. Strides do not rise from dimension
-    to dimension, as the CUDA Driver API draws them; what is asked of them is multiples of 16 below
-    2**40, and CUTLASS makes such maps too (cute/atom/copy_traits_sm90_tma.hpp).
+    to dimension, as the CUDA Driver API draws them; what it asks of them is multiples of 16 below
+    2**40.
     """
     row_bytes = hidden_size * element_bytes
     half_bytes = expert_size * row_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -58,11 +57,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         def prepare(grid: int, arguments: Any, *, cooperative: bool) -> Any:
             def launch(stream: int) -> None:
                 seen.append((variant.name, grid, cooperative, stream))
-                # As the driver, which copies arguments to where they are aligned.
-                room = (ctypes.c_uint8 * (ctypes.sizeof(arguments) + 64))()
-                copy = type(arguments).from_buffer(room, -ctypes.addressof(room) % 64)
-                ctypes.pointer(copy)[0] = arguments
-                kernel.launch(grid, variant.num_threads, copy, shared_bytes=variant.shared_bytes)
+                kernel.launch(
+                    grid, variant.num_threads, arguments, shared_bytes=variant.shared_bytes
+                )
 
             return launch
 

@@ -108,10 +108,7 @@ class Emulated:
         }
         gate_up = encode_for_host(gate_up_tensor(buffers.gate_up(0).data_ptr(), **sizes))
         down = encode_for_host(down_tensor(buffers.down(0).data_ptr(), **sizes))
-        # The driver copies a launch's arguments to where they are aligned; here they must be.
-        room = (ctypes.c_uint8 * (ctypes.sizeof(wgmma.WgmmaArguments) + 64))()
-        arguments = wgmma.WgmmaArguments.from_buffer(room, -ctypes.addressof(room) % 64)
-        arguments.experts = expert_arguments(buffers, scratch, 0)
+        arguments = wgmma.WgmmaArguments(experts=expert_arguments(buffers, scratch, 0))
         arguments.gate_up_map[:] = gate_up
         arguments.down_map[:] = down
         self.kernel.launch(
