@@ -97,6 +97,10 @@ DEVICE float load_fresh_float(const float* from) {
     return v;
 }
 
+DEVICE void prefetch_to_l2(const void* line) {
+    asm volatile("prefetch.global.L2 [%0];" :: "l"(line));
+}
+
 DEVICE u32 load_acquire(const u32* from) {
     u32 v;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");

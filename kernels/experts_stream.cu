@@ -34,15 +34,12 @@ struct Share {
     int first, count;   // of units
     int chunks, tiles;  // of a tile, of a group
     int units, blocks;  // of the whole product; those blocks that have any
+    int each, more;     // units of every block; blocks that have one more
 
+    DEVICE_METHOD int start_of(int block) const { return block * each + min(block, more); }
     DEVICE_METHOD int block_of(int unit) const {
-        int block = static_cast<int>(static_cast<u64>(unit) * blocks / units);
-        while (start_of(block + 1) <= unit) ++block;
-        while (start_of(block) > unit) --block;
-        return block;
-    }
-    DEVICE_METHOD int start_of(int block) const {
-        return static_cast<int>(static_cast<u64>(units) * block / blocks);
+        const int larger = more * (each + 1);
+        return unit < larger ? unit / (each + 1) : more + (unit - larger) / each;
     }
 };
 
@@ -58,8 +55,10 @@ DEVICE Share share_of(const ExpertArguments& a, int product, int groups) {
     s.tiles = (features + per_tile - 1) / per_tile;
     s.units = groups * s.tiles * s.chunks;
     s.blocks = min(static_cast<int>(gridDim.x), s.units);
+    s.each = s.units / max(s.blocks, 1);
+    s.more = s.units - s.each * s.blocks;
     const int block = blockIdx.x;
-    s.first = block < s.blocks ? s.start_of(block) : 0;
+    s.first = s.start_of(block);
     s.count = block < s.blocks ? s.start_of(block + 1) - s.first : 0;
     return s;
 }
@@ -175,31 +174,39 @@ struct WeightStream {
     bool second;         // which product
     const u8* source;    // this thread's 16 bytes of the tile's first row of its four, at k = 0
     u64 step;            // bytes between its rows
-    int feature, limit;  // of the first of its rows; the end of valid ones
-    int feature_step;
+    int rows;            // of the four, how many are there
     int row_bytes;
+    int piece_at, to;    // of this thread's 16 bytes: from the row's start, in a stage
 };
 
 DEVICE void aim(WeightStream& s, const ExpertArguments& a, const int4* table) {
     const int base = threadIdx.x / 8, piece = threadIdx.x % 8;
     const u64 expert = table[s.at.active].x;
     const int element = FP8 ? 1 : 2;
+    s.piece_at = piece * 16;
+    s.to = base * kUnitBytes + ((piece ^ (base & 7)) << 4);
+    int feature, apart, limit;
+    u64 row;
+    const u8* matrix;
     if (!s.second) {
         // Rows 0..7 of each 16 are gate, rows 8..15 up of the same features.
         s.row_bytes = a.hidden_size * element;
-        s.feature = s.at.tile * kFeatures + base / 16 * 8 + base % 8;
-        s.feature_step = 16;
-        s.limit = a.expert_size;
-        const u64 row = expert * 2 * a.expert_size + (base % 16 / 8) * a.expert_size + s.feature;
-        s.source = a.gate_up + row * s.row_bytes + piece * 16;
+        feature = s.at.tile * kFeatures + base / 16 * 8 + base % 8;
+        apart = 16;
+        limit = a.expert_size;
+        row = expert * 2 * a.expert_size + (base % 16 / 8) * a.expert_size + feature;
+        matrix = a.gate_up;
     } else {
         s.row_bytes = a.expert_size * element;
-        s.feature = s.at.tile * kTile + base;
-        s.feature_step = 32;
-        s.limit = a.hidden_size;
-        s.source = a.down + (expert * a.hidden_size + s.feature) * s.row_bytes + piece * 16;
+        feature = s.at.tile * kTile + base;
+        apart = 32;
+        limit = a.hidden_size;
+        row = expert * a.hidden_size + feature;
+        matrix = a.down;
     }
-    s.step = static_cast<u64>(s.feature_step) * s.row_bytes;
+    s.rows = feature < limit ? (limit - feature + apart - 1) / apart : 0;
+    s.step = static_cast<u64>(apart) * s.row_bytes;
+    s.source = (s.rows > 0 ? matrix + row * s.row_bytes : a.gate_up) + s.piece_at;
 }
 
 DEVICE void begin(WeightStream& s, bool second, const ExpertArguments& a, int2 found,
@@ -220,14 +227,12 @@ DEVICE void ask(WeightStream& s, u32 stage, const ExpertArguments& a, int2 found
                 const int4* table) {
     if (s.left == 0 && !s.second) begin(s, true, a, found, table);
     if (s.left > 0) {
-        const int base = threadIdx.x / 8, piece = threadIdx.x % 8;
         const int at = s.at.chunk * kUnitBytes;
-        const bool inside = at + piece * 16 < s.row_bytes;
-        const u32 to = stage + base * kUnitBytes + ((piece ^ (base & 7)) << 4);
+        const bool inside = at + s.piece_at < s.row_bytes;
+        const u8* from = s.source + (inside ? at : 0);
         UNROLL for (int i = 0; i < 4; ++i) {
-            const bool valid = inside && s.feature + i * s.feature_step < s.limit;
-            const u8* from = valid ? s.source + i * s.step + at : a.gate_up;
-            copy_async_16(to + i * 32 * kUnitBytes, from, valid);
+            copy_async_16(stage + s.to + i * 32 * kUnitBytes, from, inside && i < s.rows);
+            if (i + 1 < s.rows) from += s.step;
         }
         const int tile = s.at.tile;
         const bool other = advance(s.at, s.chunks, s.tiles, table);
@@ -411,15 +416,22 @@ DEVICE bool join(float (&d)[kRowTiles][4], const ExpertArguments& a, int groups,
     __syncthreads();
     if (notes[kWarps] != static_cast<u32>(last - first)) return false;
     if (thread == 0) store_relaxed(ticket, 0);
+    constexpr int kAtOnce = 4;  // loads under way together
     UNROLL for (int tile = 0; tile < kRowTiles; ++tile) {
         if (tile * 8 >= num_rows) break;
         UNROLL for (int i = 0; i < 4; ++i) d[tile][i] = 0.0f;
-        NO_UNROLL for (int block = first; block <= last; ++block) {
-            const uint4 part = load_fresh_16(slot(block) + (tile * kThreads + thread) * 4);
-            d[tile][0] += __uint_as_float(part.x);
-            d[tile][1] += __uint_as_float(part.y);
-            d[tile][2] += __uint_as_float(part.z);
-            d[tile][3] += __uint_as_float(part.w);
+        NO_UNROLL for (int block = first; block <= last; block += kAtOnce) {
+            uint4 parts[kAtOnce];
+            UNROLL for (int i = 0; i < kAtOnce; ++i) {
+                parts[i] = load_fresh_16(slot(min(block + i, last)) + (tile * kThreads + thread) * 4);
+            }
+            UNROLL for (int i = 0; i < kAtOnce; ++i) {
+                if (block + i > last) break;
+                d[tile][0] += __uint_as_float(parts[i].x);
+                d[tile][1] += __uint_as_float(parts[i].y);
+                d[tile][2] += __uint_as_float(parts[i].z);
+                d[tile][3] += __uint_as_float(parts[i].w);
+            }
         }
     }
     return true;
@@ -472,14 +484,31 @@ DEVICE void finish_outputs(const float (&d)[kRowTiles][4], const ExpertArguments
     NO_UNROLL for (int row = thread / kTile; row < group.num_rows; row += kThreads / kTile) {
         const int token = tokens[row];
         if (token < 0 || feature >= a.hidden_size) continue;
+        const int* rows = a.token_rows + token * a.top_k;
         float sum = 0.0f;
-        NO_UNROLL for (int slot = 0; slot < a.top_k; ++slot) {
-            const int from = a.token_rows[token * a.top_k + slot];
-            if (from < 0) break;
-            sum += load_fresh_float(a.row_outputs + static_cast<u64>(from) * a.hidden_size + feature);
+        // kAtOnce loads under way together: one after the other they would be most of the last tile.
+        constexpr int kAtOnce = 8;
+        NO_UNROLL for (int slot = 0; slot < a.top_k; slot += kAtOnce) {
+            int from[kAtOnce];
+            float parts[kAtOnce];
+            UNROLL for (int i = 0; i < kAtOnce; ++i) from[i] = slot + i < a.top_k ? rows[slot + i] : -1;
+            if (from[0] < 0) break;
+            UNROLL for (int i = 0; i < kAtOnce; ++i) {
+                const u64 valid = from[i] < 0 ? from[0] : from[i];
+                parts[i] = load_fresh_float(a.row_outputs + valid * a.hidden_size + feature);
+            }
+            UNROLL for (int i = 0; i < kAtOnce; ++i) sum += from[i] < 0 ? 0.0f : parts[i];
         }
         a.outputs[static_cast<u64>(token) * a.hidden_size + feature] = to_bf16(sum);
     }
+}
+
+// What is first read when the last tiles are finished, where nothing else hides a trip to memory.
+DEVICE void prefetch_for_the_end(const ExpertArguments& a) {
+    constexpr int kLine = 32;  // values of 4 bytes
+    const int thread = blockIdx.x * kThreads + threadIdx.x;
+    if (thread * kLine < a.num_tokens * a.top_k) prefetch_to_l2(a.token_rows + thread * kLine);
+    if (thread * kLine < a.num_rows) prefetch_to_l2(a.row_weights + thread * kLine);
 }
 
 struct Ring {
@@ -563,6 +592,7 @@ KERNEL(kThreads, BLOCKS) experts_stream(PARAMETER ExpertArguments a) {
     NO_UNROLL for (int stage = 0; stage < STAGES - 1; ++stage) {
         ask(weights, ring.fill(), a, found, table);
     }
+    prefetch_for_the_end(a);
     run<0>(a, found, weights, ring, table, notes);
     run<1>(a, found, weights, ring, table, notes);
     copy_async_wait<0>();

@@ -119,9 +119,11 @@ def default_wgmma(workload: Workload, architecture: str) -> str | None:
 def default_name(workload: Workload, architecture: str) -> str:
     """Return the variant of either kind that is taken where nothing was tuned.
 
-    The streaming one, unless some expert has more rows than it takes at a time: then it would read
-    that expert's weights twice.
+    The streaming one, unless some expert has more rows than it takes at a time, and would have its
+    weights read twice; or with fp8 on Hopper, whose `mma.sync` has no e4m3: unpacking it to fp16
+    takes more instructions than the memory leaves time for.
     """
     many = workload.max_rows_per_expert > stream.MAX_ROWS
-    chosen = default_wgmma(workload, architecture) if many else None
+    wanted = many or workload.weight_dtype == "fp8_block"
+    chosen = default_wgmma(workload, architecture) if wanted else None
     return chosen or default_stream(workload, architecture)

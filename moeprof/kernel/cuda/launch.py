@@ -36,6 +36,7 @@ _NOT_FOR_THIS = (
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
 )
 _ALL_OF_IT_PERCENT: Final = 100
+_ALWAYS_SHARED_BYTES: Final = 48 * 1024
 
 
 def architecture_for(capability: str) -> str | None:
@@ -142,7 +143,8 @@ def load(built: Built, device_index: int) -> Loaded:
             setting.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
             shared_bytes,
         )
-        if shared_bytes:
+        # A little of it is always there, and a kernel that needs no more wants the cache instead.
+        if shared_bytes > _ALWAYS_SHARED_BYTES:
             # Else the driver may keep so much of it as a cache that fewer blocks are resident.
             _checked(
                 driver,
@@ -160,6 +162,11 @@ def load(built: Built, device_index: int) -> Loaded:
         )
     finally:
         _checked(driver, "cuCtxPopCurrent")
+    if num_blocks < 1:
+        raise KernelUnsupported(
+            f"not one block of kernel {built.variant.name} fits on a multiprocessor of this GPU",
+            hint="Choose a variant with fewer rows or stages.",
+        )
     return Loaded(
         built=built,
         device_index=device_index,
@@ -191,8 +198,11 @@ def _check_sizes(driver: Any, loaded: Loaded, values: tuple[Any, ...]) -> None:
     """Assert that the kernel takes these parameters: too short a one would be read past its end."""
     expected: list[int] = []
     done = driver.CUresult.CUDA_SUCCESS
-    while (found := driver.cuFuncGetParamInfo(loaded.function, len(expected)))[0] == done:
-        expected.append(int(found[2]))
+    try:
+        while (found := driver.cuFuncGetParamInfo(loaded.function, len(expected)))[0] == done:
+            expected.append(int(found[2]))
+    except RuntimeError:
+        return  # the bindings' word for a driver older than 12.4, which cannot be asked
     sizes = [ctypes.sizeof(value) for value in values]
     assert sizes == expected, (
         f"{loaded.built.variant.entry} takes parameters of {expected} bytes, not {sizes}"

@@ -53,7 +53,7 @@ def settings(architecture: str) -> tuple[StreamSettings, ...]:
     """Return the settings that fit an architecture's shared memory and registers."""
     every = (
         StreamSettings(dtype, rows, blocks)
-        for dtype in ("bf16", "fp8_block")
+        for dtype in _MAX_ROWS_OF_TWO
         for rows in (8, 16, 32, 64)
         for blocks in (1, 2)
     )

@@ -117,6 +117,13 @@ def test_the_built_in_rule_goes_by_the_fullest_expert(rows: Any, name: str) -> N
     assert forms.default_name(given, "sm_90a") == name
 
 
+def test_fp8_on_hopper_goes_to_the_tensor_cores_that_take_it() -> None:
+    given = workload((1,), "fp8_block", hidden_size=128, expert_size=128)
+
+    assert forms.default_name(given, "sm_90a") == "wgmma-fp8_block-r16"
+    assert forms.default_name(given, "sm_89") == "stream-fp8_block-r8-b1"
+
+
 def test_more_rows_stay_with_the_streaming_kernel_where_there_is_no_other() -> None:
     given = workload((200,), "bf16", hidden_size=64, expert_size=64)
     odd = workload((200,), "bf16", hidden_size=72, expert_size=64)

@@ -150,8 +150,9 @@ def test_a_kernel_is_loaded_once_into_the_primary_context_and_says_how_many_fit(
     driver: Path,
 ) -> None:
     script = """
-one = load(built(), 0)
-say(one is load(built(), 0), one.max_blocks_per_multiprocessor, one.num_multiprocessors)
+one = load(built(shared_bytes=90_000), 0)
+same = load(built(shared_bytes=90_000), 0)
+say(one is same, one.max_blocks_per_multiprocessor, one.num_multiprocessors)
 say(architecture_of(0))
 """
 
@@ -159,13 +160,17 @@ say(architecture_of(0))
         "push 0x11",
         "load CODE",
         "kernel 0x22 entry",
-        "set 0x44 8 4096",  # MAX_DYNAMIC_SHARED_SIZE_BYTES
+        "set 0x44 8 90000",  # MAX_DYNAMIC_SHARED_SIZE_BYTES
         "set 0x44 9 100",  # PREFERRED_SHARED_MEMORY_CARVEOUT
-        "occupancy 0x44 128 4096",
+        "occupancy 0x44 128 90000",
         "pop",
         "True 2 132",
         "sm_90a",
     ]
+
+
+def test_a_kernel_with_little_shared_memory_keeps_its_cache(driver: Path) -> None:
+    assert "set 0x44 9 100" not in said(driver, "load(built(shared_bytes=48 * 1024), 0)")
 
 
 def test_a_launch_brings_grid_block_stream_and_the_arguments_bytes(driver: Path) -> None:
