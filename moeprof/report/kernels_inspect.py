@@ -70,12 +70,14 @@ def show_inspect(
         found = inspect_all(
             targets, num_workers=min(_num_cores(), len(targets)), on_progress=on_progress
         )
+    if write_ceilings is not None:
+        written = ceilings_from(found)
+        write_ceilings.write_text(ceilings_text(written), encoding="utf-8")
+        committed = written if ceilings else None
     judged = [
         (each, each.complaints if committed is None else complaints_of(each, committed))
         for each in found
     ]
-    if write_ceilings is not None:
-        write_ceilings.write_text(ceilings_text(ceilings_from(found)), encoding="utf-8")
     if as_json:
         print_json(inspection_document(judged))
     else:
