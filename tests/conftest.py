@@ -1,8 +1,16 @@
-"""Tests marked `gpu` are skipped where torch finds no NVIDIA GPU."""
+"""Tests marked `gpu` are skipped where there is no GPU; CI draws the same cases every time."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
+
+# No deadlines: machines are shared. In CI the same cases every time: a change is judged by what it
+# changes. Elsewhere other cases at every run: they find what nobody thought of.
+settings.register_profile("moeprof", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("moeprof")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ from moeprof.device.simulated_work import SimulatedWork
 from moeprof.errors import DeviceLost, KernelUnsupported, MoeprofError
 from moeprof.kernel.check.verdict import CheckFailed
 from moeprof.kernel.protocol import Choice, choice_of
-from moeprof.kernel.registry import AUTO, candidate_names, kernel_names, loaded_or_absent
+from moeprof.kernel.registry import AUTO, candidate_names, loaded_or_absent
 from moeprof.kernel.simulated import SimulatedKernel
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Medians of so few samples tell kernels apart that differ by some percent; closer ones do not
 # matter.
 _NUM_ROUNDS: Final = 7
+_STAND_IN: Final = "moeprof"  # of all kernels, where the device is simulated
 
 _Key = tuple[object, ...]
 
@@ -139,10 +140,10 @@ class ChosenWork:
 
 
 class SimulatedAuto(SimulatedKernel):
-    """On a simulated device, which prices names, `auto` stands for the first kernel there is."""
+    """On a simulated device, which prices names, `auto` stands for moeprof's tuned kernel."""
 
     def __init__(self) -> None:
-        super().__init__(kernel_names()[0])
+        super().__init__(_STAND_IN)
         self._priced = self.name
         self.name = AUTO
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from moeprof.device.capabilities import Capability
+from moeprof.errors import MoeprofError
 from moeprof.kernel.absent import AbsentKernel
 from moeprof.kernel.engines import ENGINE_KERNELS, ENGINES
 from moeprof.kernel.engines.importing import versions_of
 from moeprof.kernel.registry import kernel_names, loaded_or_absent
+from moeprof.kernel.simulated import SimulatedKernel
 from moeprof.workload.dtypes import activation_dtype
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
@@ -57,12 +59,15 @@ def kernel_capabilities(identity: DeviceIdentity) -> tuple[KernelCapability, ...
 
 
 def _capability(name: str, identity: DeviceIdentity) -> KernelCapability:
-    kernel = loaded_or_absent(name)
+    # A simulated device prices names: there every kernel has a stand-in.
+    kernel = SimulatedKernel(name) if identity.simulated else loaded_or_absent(name)
     if isinstance(kernel, AbsentKernel):
         return KernelCapability(name, (), kernel.reason, {}, loaded=False)
     try:
         refusals = {dtype: kernel.refusal(_probe(dtype), identity) for dtype in DTYPES}
         versions = kernel.versions()
+    except MoeprofError as error:
+        return KernelCapability(name, (), error.message, {}, loaded=False)
     except Exception as error:  # noqa: BLE001 - another package's code may fail in any way
         reason = f"cannot be asked: {type(error).__name__}: {error}"
         return KernelCapability(name, (), reason, {}, loaded=False)

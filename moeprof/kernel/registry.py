@@ -74,10 +74,12 @@ def check_name(name: str) -> None:
     """
     names = (*kernel_names(), AUTO)
     if name not in names:
-        near = get_close_matches(name, names) or names
+        near = get_close_matches(name, names)
+        guess = f"; did you mean {' or '.join(near)}?" if near else ""
         raise WorkloadError(
-            f"kernel {name!r} is not known; did you mean {' or '.join(near)}?",
-            hint=f"Packages add kernels through the entry-point group {ENTRY_POINT_GROUP}.",
+            f"kernel {name!r} is not known{guess}",
+            hint="`moeprof kernels list` has them all; packages add theirs through the entry-point "
+            f"group {ENTRY_POINT_GROUP}.",
         )
 
 
@@ -86,7 +88,12 @@ def load_kernel(name: str) -> Kernel:
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
         return cast("Kernel", getattr(import_module(module), attribute)())
-    return cast("Kernel", _third_party()[name].load()())
+    kernel = cast("Kernel", _third_party()[name].load()())
+    # What is found of a kernel is remembered by its name: one that another class gave it, or none,
+    # would let it answer for that other kernel.
+    if getattr(kernel, "name", None) != name:
+        kernel.name = name
+    return kernel
 
 
 def loaded_or_absent(name: str) -> Kernel:

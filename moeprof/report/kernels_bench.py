@@ -10,6 +10,7 @@ from rich.text import Text
 
 from moeprof.bench.document import document_of
 from moeprof.bench.request import BenchRequest, layers_named
+from moeprof.bench.result import RowStatus
 from moeprof.bench.run import run_bench
 from moeprof.bench.targets import Held, subject_of, targets
 from moeprof.device.registry import open_device
@@ -79,7 +80,8 @@ def bench_request(  # noqa: PLR0913 - options of a command
 def show_bench(request: BenchRequest, *, out: Path | None, as_json: bool) -> ExitCode:
     """Time kernels side by side under the eyes of the user, and print what came out.
 
-    Exits with DEVICE where the device was lost; what was measured before is kept.
+    Exits with DEVICE where the device was lost, and what was measured before is kept, or where it
+    runs none of the kernels; with GATE_FAILED where all that it runs are wrong.
 
     Raises:
         UsageError: `out` cannot be written.
@@ -100,7 +102,8 @@ def show_bench(request: BenchRequest, *, out: Path | None, as_json: bool) -> Exi
             finally:
                 device.close()
     except KeyboardInterrupt as order:
-        kept = "nothing was kept" if out is None else f"finished points are in {out}"
+        some = out is not None and (out / "bench.json").exists()
+        kept = f"finished points are in {out}" if some else "nothing was kept"
         raise StoppedAtOnce(f"interrupted: {kept}", hint="Run it anew.") from order
     written = None if out is None else write_bench(out, report)
     if as_json:
@@ -109,7 +112,16 @@ def show_bench(request: BenchRequest, *, out: Path | None, as_json: bool) -> Exi
         print_bench(console_on(sys.stdout), report)
     if written is not None:
         console_on(sys.stderr).print(written, soft_wrap=True)
-    return ExitCode.DEVICE if report.lost is not None else ExitCode.DONE
+    return _exit_code(report)
+
+
+def _exit_code(report: BenchReport) -> ExitCode:
+    """Return DONE where something was timed; else whether kernels were wrong or the device."""
+    rows = [row for point in report.points for row in point.rows]
+    if report.lost is None and any(row.latency is not None for row in rows):
+        return ExitCode.DONE
+    wrong = report.lost is None and any(row.status is RowStatus.FAILED for row in rows)
+    return ExitCode.GATE_FAILED if wrong else ExitCode.DEVICE
 
 
 def telling(console: Console, out: Path | None) -> BenchProgress:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moeprof.bench.result import BenchReport
+    from moeprof.record import Interval
 
 DOCUMENT_NAME: Final = "bench.json"
 SUMMARY_NAME: Final = "bench.md"
@@ -83,11 +84,11 @@ def draw_bench(report: BenchReport) -> bytes | None:
 
     None where no share is known.
     """
-    series: dict[str, list[tuple[float, float]]] = {}
+    series: dict[str, list[tuple[float, Interval]]] = {}
     for point in report.points:
         for row in point.rows:
             if row.bandwidth_fraction is not None and row.l2_state == "cold":
-                at = (point.touched_bytes / 1e6, 100 * row.bandwidth_fraction.estimate)
+                at = (point.touched_bytes / 1e6, row.bandwidth_fraction)
                 series.setdefault(row.kernel, []).append(at)
     if not series:
         return None
@@ -97,17 +98,26 @@ def draw_bench(report: BenchReport) -> bytes | None:
         )
         axes.axhline(100, color="black", linewidth=0.8, linestyle="--")
         for number, (kernel, places) in enumerate(series.items()):
-            ordered = sorted(places)
-            axes.plot(
-                [at[0] for at in ordered],
-                [at[1] for at in ordered],
+            # Side by side, so that kernels that are alike do not hide each other.
+            beside = 1 + 0.012 * (number - (len(series) - 1) / 2)
+            shares = [share for _, share in places]
+            axes.errorbar(
+                [megabytes * beside for megabytes, _ in places],
+                [100 * share.estimate for share in shares],
+                yerr=[
+                    [100 * (share.estimate - share.low) for share in shares],
+                    [100 * (share.high - share.estimate) for share in shares],
+                ],
                 marker="o",
                 markersize=3,
                 linestyle="none",
+                elinewidth=0.8,
                 color=f"C{number % 10}",
                 label=kernel,
             )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel("touched, MB")
         axes.set_ylabel("share of the read ceiling, %")
         axes.set_ylim(bottom=0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moeprof.kernel.cuda.inspection import Inspected, Target
+    from moeprof.kernel.cuda.variants import Variant
 
 Judged = tuple["Inspected", tuple[str, ...]]  # a kernel and everything that is wrong with it
 
@@ -59,6 +60,8 @@ def show_inspect(
             hint="Leave out the names and --arch.",
         )
     targets = chosen_targets(names, architectures)
+    if sass and as_json:
+        raise UsageError("--sass prints listings and --json a document: choose one of them")
     if sass:
         _print_listings(targets)
         return ExitCode.DONE
@@ -90,8 +93,10 @@ def chosen_targets(names: Sequence[str], architectures: Sequence[str]) -> tuple[
     """Return the variants that names or patterns mean, for each architecture. Raises UsageError."""
     for architecture in architectures:
         if architecture not in ARCHITECTURES:
+            near = get_close_matches(architecture.lower(), ARCHITECTURES, n=1, cutoff=0.5)
+            guess = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(
-                f"architecture {architecture!r} is not one of {', '.join(ARCHITECTURES)}"
+                f"architecture {architecture!r} is not one of {', '.join(ARCHITECTURES)}{guess}"
             )
     available = [
         (variant, architecture)
@@ -99,15 +104,25 @@ def chosen_targets(names: Sequence[str], architectures: Sequence[str]) -> tuple[
         for variant in all_variants(architecture)
     ]
     for name in names:
-        if not any(fnmatchcase(variant.name, name) for variant, _ in available):
+        if not any(_is_meant(variant, name) for variant, _ in available):
             known = list(dict.fromkeys(variant.name for variant, _ in available))
-            near = get_close_matches(name, known) or known
-            raise UsageError(f"kernel {name!r} is not known; did you mean {' or '.join(near)}?")
+            near = get_close_matches(name, known)
+            guess = f"; did you mean {' or '.join(near)}?" if near else ""
+            where = f" for {', '.join(architectures)}" if architectures else ""
+            raise UsageError(
+                f"no kernel {name!r} is built{where}{guess}",
+                hint="`moeprof kernels inspect` has them all; stream, wgmma and mla mean families.",
+            )
     return tuple(
         (variant, architecture)
         for variant, architecture in available
-        if not names or any(fnmatchcase(variant.name, name) for name in names)
+        if not names or any(_is_meant(variant, name) for name in names)
     )
+
+
+def _is_meant(variant: Variant, name: str) -> bool:
+    """Return whether a name is the variant's, its family's, or a pattern of it."""
+    return fnmatchcase(variant.name, name) or variant.name.startswith(f"{name}-")
 
 
 def inspection_document(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -150,8 +165,7 @@ def _table(title: str, judged: Sequence[Judged]) -> Table:
     table.add_column("kernel", no_wrap=True)
     for heading in ("registers", "stack", "spills", "shared", "blocks/SM", *kinds):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("wrong")
-    for (each, complaints), counts in zip(judged, mixes, strict=True):
+    for (each, _), counts in zip(judged, mixes, strict=True):
         usage = each.usage
         table.add_row(
             each.variant.name,
@@ -161,7 +175,6 @@ def _table(title: str, judged: Sequence[Judged]) -> Table:
             f"{each.shared_bytes / 1024:.1f} KiB",
             str(each.blocks_per_multiprocessor),
             *(str(counts[kind]) if counts else ABSENT for kind in kinds),
-            Text("; ".join(complaints), "red"),
         )
     return table
 
@@ -170,6 +183,10 @@ def _print_tables(judged: Sequence[Judged]) -> None:
     console = console_on(sys.stdout)
     for table in inspection_tables(judged):
         console.print(table)
+    for each, complaints in judged:
+        if complaints:
+            line = f"{each.variant.name} {each.architecture}: {'; '.join(complaints)}"
+            console.print(Text(line, "red"), soft_wrap=True)
     wrong = sum(bool(complaints) for _, complaints in judged)
     console.print(f"{len(judged)} kernels compiled, {wrong} with something wrong")
 

@@ -123,12 +123,12 @@ def test_emulations_are_never_chosen_from() -> None:
     assert "triton" not in candidate_names("cpu")
 
 
-def test_on_a_simulated_device_it_stands_for_the_first_kernel() -> None:
+def test_on_a_simulated_device_it_stands_for_the_tuned_kernel() -> None:
     device: Any = SimpleNamespace(identity=SIMULATED)
     auto = open_kernel("auto", device)
 
     work: Any = auto.bind(workload(), device, l2_state="cold", seed=0)
 
     assert auto.name == "auto"
-    assert work.kernel == kernel_names()[0]
-    assert choice_of(work).kernel == kernel_names()[0]
+    assert work.kernel == "moeprof"
+    assert choice_of(work).kernel == "moeprof"

@@ -34,3 +34,9 @@ def test_a_kernel_that_runs_nowhere_here_says_why() -> None:
 
     assert stream.dtypes == ()
     assert "runs on NVIDIA GPUs" in str(stream.reason)
+
+
+def test_on_a_simulated_device_every_kernel_has_a_stand_in() -> None:
+    simulated = DeviceIdentity("sim:h200-sxm", "H200", "SIM-x", simulated=True)
+
+    assert all(each.dtypes for each in found.kernel_capabilities(simulated))

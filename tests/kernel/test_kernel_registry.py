@@ -12,6 +12,7 @@ from moeprof.errors import KernelUnsupported, WorkloadError
 from moeprof.kernel import registry
 from moeprof.kernel.capabilities import capabilities
 from moeprof.kernel.registry import kernel_names, open_kernel
+from moeprof.kernel.torch_loop import TorchLoop
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
 
@@ -53,7 +54,16 @@ def test_other_packages_add_kernels(third_party: Any) -> None:
     third_party(mine="moeprof.kernel.torch_loop:TorchLoop")
 
     assert "mine" in kernel_names()
-    assert open_kernel("mine", on(CPU)).name == "torch-loop"
+    assert isinstance(open_kernel("mine", on(CPU)), TorchLoop)
+
+
+def test_a_kernel_is_called_what_it_is_registered_as(third_party: Any) -> None:
+    third_party(inherits="moeprof.kernel.torch_loop:TorchLoop", nameless="types:SimpleNamespace")
+
+    # What a check finds is remembered by name: nobody may answer for another.
+    assert open_kernel("inherits", on(CPU)).name == "inherits"
+    assert open_kernel("nameless", on(CPU)).name == "nameless"
+    assert open_kernel("torch-loop", on(CPU)).name == "torch-loop"
 
 
 def test_a_third_party_kernel_that_fails_is_a_line_of_the_doctor(third_party: Any) -> None:

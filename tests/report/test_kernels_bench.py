@@ -12,6 +12,8 @@ from moeprof.bench.result import RowStatus
 from moeprof.bench.run import run_bench
 from moeprof.device.registry import open_device
 from moeprof.errors import ExitCode, StoppedAtOnce, UsageError
+from moeprof.kernel.check.quick import forget_checks
+from moeprof.kernel.reference import reference_output
 from moeprof.report.consoles import console_on
 from moeprof.report.kernels_bench import bench_request, print_bench, show_bench
 from moeprof.report.kernels_bench_files import draw_bench, markdown_lines, write_document
@@ -20,8 +22,11 @@ from moeprof.report.kernels_bench_grid import grids, point_words
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
     from moeprof.bench.request import BenchRequest
     from moeprof.bench.result import BenchReport
+    from moeprof.kernel.buffers import Buffers
 
 
 def request(device: str = "sim:h200-sxm", **words: object) -> BenchRequest:
@@ -145,6 +150,25 @@ def test_real_kernels_on_a_cpu_are_checked_and_timed(capsys: pytest.CaptureFixtu
     assert code is ExitCode.DONE
     assert statuses == {"torch-loop": "ok", "stream": "unsupported"}
     assert point["ceiling"]["source"] == "measured"
+
+
+def test_a_bench_of_kernels_that_do_not_run_here_ends_as_their_check_does() -> None:
+    asked = bench_request(("tiny",), tokens="1", dtypes=(), kernels=("stream",), device="cpu")
+
+    assert show_bench(asked, out=None, as_json=True) is ExitCode.DEVICE
+
+
+def test_a_bench_of_wrong_kernels_only_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moeprof.kernel.check.compare.reference_output", wrong)
+    forget_checks()
+    asked = bench_request(("tiny",), tokens="1", dtypes=(), kernels=("torch-loop",), device="cpu")
+
+    assert show_bench(asked, out=None, as_json=True) is ExitCode.GATE_FAILED
+    forget_checks()
+
+
+def wrong(buffers: Buffers, buffer_set: int) -> Tensor:
+    return 2 * reference_output(buffers, buffer_set)
 
 
 def test_an_interrupted_bench_keeps_finished_points(

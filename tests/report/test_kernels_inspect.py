@@ -81,14 +81,21 @@ def test_the_table_has_the_kinds_of_instructions_that_there_are() -> None:
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert lines[0] == "sm_90a · NVRTC 13.5"
     assert lines[2] == (
-        "┃ kernel ┃ registers ┃ stack ┃ spills ┃ shared ┃ blocks/SM ┃ LDGSTS ┃ total ┃ wrong ┃"
+        "┃ kernel ┃ registers ┃ stack ┃ spills ┃ shared ┃ blocks/SM ┃ LDGSTS ┃ total ┃"
     )
-    assert lines[4] == "│ copies-t128 │ 40 │ 0 │ 0 │ 2.5 KiB │ 12 │ 3 │ 4 │ │"
-    assert lines[5] == (
-        "│ copies-t64 │ 40 │ 0 │ 0 │ 2.5 KiB │ 12 │ - │ - │ "
-        "has no LDSM; 2 instructions use local memory │"
-    )
+    assert lines[4] == "│ copies-t128 │ 40 │ 0 │ 0 │ 2.5 KiB │ 12 │ 3 │ 4 │"
+    assert lines[5] == "│ copies-t64 │ 40 │ 0 │ 0 │ 2.5 KiB │ 12 │ - │ - │"
     assert lines[7] == "sm_120a · NVRTC 13.5"
+
+
+def test_what_is_wrong_is_a_line_of_its_own(
+    show: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
+) -> None:
+    show("indexes")
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if "sm_90a: " in each)
+
+    assert line.startswith("indexes sm_90a: ")
+    assert "local memory" in line
 
 
 def test_only_a_check_fails_and_only_where_something_is_wrong(
@@ -155,8 +162,9 @@ def test_a_listing_is_of_what_was_named(
     ("names", "architectures", "said"),
     [
         (["copys-t128"], [], "did you mean copies-t128"),
-        (["*x*y*"], [], "did you mean copies-t128 or indexes"),
-        (["indexes"], ["sm_80"], "kernel 'indexes' is not known"),
+        (["*x*y*"], [], r"no kernel '\*x\*y\*' is built$"),
+        (["indexes"], ["sm_80"], "no kernel 'indexes' is built for sm_80"),
+        ([], ["SM_90"], "did you mean sm_90a"),
         ([], ["sm_75"], "'sm_75' is not one of sm_80, "),
     ],
 )

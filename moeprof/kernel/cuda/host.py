@@ -124,6 +124,10 @@ def refusal() -> str | None:
     return None if _found_compiler() else _NO_COMPILER
 
 
+# By what is compiled and where it would be kept: whoever cannot keep it builds it once a process.
+_BUILT: Final[dict[Path, HostKernel]] = {}
+
+
 def host_kernel(
     source: str,
     entry: str,
@@ -148,10 +152,22 @@ def host_kernel(
     parts = (text, *_COMPILE, *_LINK, _version(found))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     kept = _cache_folder() / f"{key}.so"
-    if kept.is_file():
-        return HostKernel(kept)
+    if kept not in _BUILT:
+        _BUILT[kept] = _kept(kept) or _built(found, text, kept, f"kernels/{source}")
+    return _BUILT[kept]
+
+
+def _kept(library: Path) -> HostKernel | None:
+    """Return what was built earlier, None where there is nothing, or no library."""
+    try:
+        return HostKernel(library) if library.is_file() else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _built(compiler: str, text: str, kept: Path, where: str) -> HostKernel:
     with tempfile.TemporaryDirectory() as folder:
-        built = _compile(found, text, Path(folder), f"kernels/{source}")
+        built = _compile(compiler, text, Path(folder), where)
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             # The copy makes the last step a rename within one file system: whole, or not there.
