@@ -11,6 +11,7 @@ from rich.text import Text
 
 from moeprof.device.registry import open_device
 from moeprof.errors import DeviceUnavailable, ExitCode, UsageError
+from moeprof.kernel.check import attention
 from moeprof.kernel.check.kernel import CHECKED_DTYPES, check_kernel
 from moeprof.kernel.check.verdict import verdict_of
 from moeprof.kernel.registry import AUTO, check_name, kernel_names, loaded_or_absent
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """Which kernels to compare in which dtypes; an empty tuple: all."""
+    """Which kernels to compare in which dtypes; an empty tuple: all, and the attention pair."""
 
     kernels: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
@@ -106,16 +107,20 @@ def _refuse(request: CheckRequest) -> None:
                 "auto computes nothing by itself, and checks what it chooses from",
                 hint="Name the kernels to check, or none for all.",
             )
-        check_name(name)
+        if name != attention.NAME:
+            check_name(name)
     for dtype in request.dtypes:
         if dtype not in CHECKED_DTYPES:
             raise UsageError(f"--dtype must be one of {', '.join(CHECKED_DTYPES)}, got {dtype!r}")
 
 
 def _verdicts(request: CheckRequest, device: Device, progress: Console) -> Iterator[KernelVerdict]:
-    names: Sequence[str] = request.kernels or kernel_names()
+    names: Sequence[str] = request.kernels or (*kernel_names(), attention.NAME)
     for name in names:
         progress.print(f"checking {name}")
+        if name == attention.NAME:
+            yield attention.check_attention(device, seed=request.seed)
+            continue
         yield check_kernel(
             loaded_or_absent(name),
             device,
