@@ -16,6 +16,7 @@ ROUNDS = 21
 
 
 def main() -> None:
+    """Time every context beside the read-only kernel and print a line for each."""
     try:
         device = open_device("cuda:0", seed=0)
     except MoeprofError as error:
