@@ -12,7 +12,7 @@ import statistics
 from torch.utils.benchmark import Timer
 
 from moeprof.device.registry import open_device
-from moeprof.kernel.registry import open_kernel
+from moeprof.kernel.opening import open_kernel
 from moeprof.measure.settings import StoppingSettings
 from moeprof.measure.timing import measure_latency
 from moeprof.workload.layer import MoELayer

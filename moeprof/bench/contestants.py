@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from moeprof.bench.result import BenchRow, RowStatus
 from moeprof.errors import DeviceLost, DeviceOutOfMemory, KernelUnsupported
+from moeprof.kernel.opening import open_kernel
 from moeprof.kernel.protocol import choice_of
-from moeprof.kernel.registry import open_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ kernels_app = typer.Typer(
 )
 
 Names = Annotated[list[str] | None, typer.Argument(help="Kernels by name; none: all.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cuda:N or cpu.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cuda:N, cpu or sim:GPU.")]
 DtypeOption = Annotated[
     list[str] | None,
     typer.Option("--dtype", help="bf16, fp16, fp32 or fp8_block; may be repeated."),

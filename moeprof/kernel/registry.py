@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Final, cast
 from moeprof.errors import MoeprofError, WorkloadError
 from moeprof.kernel.absent import AbsentKernel
 from moeprof.kernel.engines import ENGINE_KERNELS
-from moeprof.kernel.simulated import SimulatedKernel
 
 if TYPE_CHECKING:
-    from moeprof.device.protocol import Device
     from moeprof.kernel.protocol import Kernel
 
 ENTRY_POINT_GROUP = "moeprof.kernels"
@@ -46,23 +44,6 @@ def candidate_names(kind: str) -> tuple[str, ...]:
     # On a CPU Triton's kernels run in its interpreter, a thousand times slower.
     left_out = STAND_INS | _NEVER_FASTEST | ({"triton"} if kind == "cpu" else set())
     return tuple(name for name in kernel_names() if name not in left_out)
-
-
-def open_kernel(name: str, device: Device) -> Kernel:
-    """Return the kernel of this name, or its stand-in where the device is simulated.
-
-    One that cannot be loaded refuses every workload. `auto` takes the fastest checked one.
-
-    Raises:
-        WorkloadError: there is no such kernel.
-
-    """
-    check_name(name)
-    if name == AUTO:
-        # It knows all kernels, which this module must not import by itself.
-        auto = import_module("moeprof.kernel.auto")
-        return cast("Kernel", auto.open_auto(device))
-    return SimulatedKernel(name) if device.identity.simulated else loaded_or_absent(name)
 
 
 def check_name(name: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moeprof.errors import RecipeError, WorkloadError
-from moeprof.kernel.registry import check_name, open_kernel
+from moeprof.kernel.opening import open_kernel
+from moeprof.kernel.registry import check_name
 
 if TYPE_CHECKING:
     from moeprof.device.protocol import Device

@@ -9,8 +9,8 @@ import torch
 
 from moeprof.device.registry import open_device
 from moeprof.errors import KernelUnsupported
+from moeprof.kernel.opening import open_kernel
 from moeprof.kernel.reference import MAX_RELATIVE_ERROR, relative_error
-from moeprof.kernel.registry import open_kernel
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
 

@@ -12,8 +12,9 @@ from moeprof.kernel.absent import AbsentKernel
 from moeprof.kernel.auto import AutoKernel
 from moeprof.kernel.check.quick import forget_checks
 from moeprof.kernel.check.verdict import CheckFailed
+from moeprof.kernel.opening import open_kernel
 from moeprof.kernel.protocol import Choice, choice_of
-from moeprof.kernel.registry import STAND_INS, candidate_names, kernel_names, open_kernel
+from moeprof.kernel.registry import STAND_INS, candidate_names, kernel_names
 
 SIMULATED = DeviceIdentity("sim:h200-sxm", "H200", "SIM-x", simulated=True)
 

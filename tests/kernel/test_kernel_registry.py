@@ -11,7 +11,8 @@ from moeprof.device.simulated_work import SimulatedWork
 from moeprof.errors import KernelUnsupported, WorkloadError
 from moeprof.kernel import registry
 from moeprof.kernel.capabilities import capabilities
-from moeprof.kernel.registry import kernel_names, open_kernel
+from moeprof.kernel.opening import open_kernel
+from moeprof.kernel.registry import kernel_names
 from moeprof.kernel.torch_loop import TorchLoop
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from moeprof.kernel.cuda.limits import refusal_of_sizes
 from moeprof.kernel.cuda.variants import Variant, architecture_macro
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _SHARED_KIB: Final = {
 }
 # More would not fit into the 128 registers that two blocks leave to a thread.
 _MAX_ROWS_OF_TWO: Final = {"bf16": 16, "fp8_block": 8}
-_FP8_BLOCK: Final = 128
-_COPY_BYTES: Final = 16
+# Of hidden and expert sizes: copies of 16 bytes, and blocks of scales.
+_STEPS: Final = {"bf16": 8, "fp8_block": 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +95,7 @@ def variant(chosen: StreamSettings, architecture: str) -> Variant:
 
 def refusal(workload: Workload) -> str | None:
     """Return why the kernel cannot run a workload on any GPU, or None."""
-    dtype = workload.weight_dtype
-    if dtype not in _MAX_ROWS_OF_TWO:
-        return f"the CUDA kernels take {' and '.join(_MAX_ROWS_OF_TWO)} weights, not {dtype}"
-    if workload.num_local_experts > MAX_EXPERTS:
-        return f"it takes {MAX_EXPERTS} local experts, got {workload.num_local_experts}"
-    step = _FP8_BLOCK if dtype == "fp8_block" else _COPY_BYTES // 2
-    sizes = (workload.layer.hidden_size, workload.local_expert_size)
-    if any(size % step for size in sizes):
-        return (
-            f"hidden and local expert sizes must be multiples of {step} in {dtype}, "
-            f"got {sizes[0]} and {sizes[1]}"
-        )
-    return None
+    return refusal_of_sizes(workload, _STEPS, max_experts=MAX_EXPERTS)
 
 
 def num_partials(rows: int, num_blocks: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from moeprof.kernel.cuda.arguments import ExpertArguments
+from moeprof.kernel.cuda.limits import refusal_of_sizes
 from moeprof.kernel.cuda.variants import Variant
 
 if TYPE_CHECKING:
@@ -89,19 +90,7 @@ def variant(chosen: WgmmaSettings) -> Variant:
 
 def refusal(workload: Workload) -> str | None:
     """Return why the kernel cannot run a workload on Hopper, or None."""
-    dtype = workload.weight_dtype
-    if dtype not in _STEPS:
-        return f"the CUDA kernels take {' and '.join(_STEPS)} weights, not {dtype}"
-    if workload.num_local_experts > MAX_EXPERTS:
-        return f"it takes {MAX_EXPERTS} local experts, got {workload.num_local_experts}"
-    step = _STEPS[dtype]
-    sizes = (workload.layer.hidden_size, workload.local_expert_size)
-    if any(size % step for size in sizes):
-        return (
-            f"hidden and local expert sizes must be multiples of {step} in {dtype}, "
-            f"got {sizes[0]} and {sizes[1]}"
-        )
-    return None
+    return refusal_of_sizes(workload, _STEPS, max_experts=MAX_EXPERTS)
 
 
 def grid(num_multiprocessors: int) -> int:

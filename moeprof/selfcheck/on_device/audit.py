@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moeprof.kernel.registry import open_kernel
+from moeprof.kernel.opening import open_kernel
 from moeprof.selfcheck.on_device.bench import Bench, Part
 from moeprof.selfcheck.on_device.cold_cache import BANDWIDTH, RATIO, find_cold_cache
 from moeprof.selfcheck.on_device.energy import LINEAR, SAME, SENSOR, find_energy, find_sensor

@@ -11,8 +11,8 @@ from moeprof.device.registry import open_device
 from moeprof.kernel.check.kernel import check_kernel
 from moeprof.kernel.check.quick import quick_check
 from moeprof.kernel.cuda.expert_kernels import variant_kernels
+from moeprof.kernel.opening import open_kernel
 from moeprof.kernel.protocol import choice_of
-from moeprof.kernel.registry import open_kernel
 from moeprof.workload.layer import MoELayer
 from moeprof.workload.workload import Workload
 
