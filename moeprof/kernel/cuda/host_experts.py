@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moeprof.workload.workload import Workload
 
 _NUM_BLOCKS: Final = 3
-# Every GPU thread is emulated: some 10 million products a second.
+# Every GPU thread is emulated: about a second for 10^9 where all rows of a tile are filled.
 _MAX_FLOPS: Final = 2_000_000_000
 
 
@@ -38,7 +38,7 @@ class HostExperts:
         if (reason := stream.refusal(workload)) is not None:
             return reason
         if workload.flops > _MAX_FLOPS:
-            return f"emulating {workload.flops} FLOPs would take minutes; {_MAX_FLOPS} at most"
+            return f"emulating {workload.flops} FLOPs takes too long; {_MAX_FLOPS} at most"
         return host.refusal()
 
     def bind(self, workload: Workload, device: Device, *, l2_state: L2State, seed: int) -> Work:

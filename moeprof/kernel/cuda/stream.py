@@ -30,7 +30,7 @@ _SHARED_KIB: Final = {
     "103": (227, 228),
     "120": (99, 100),
 }
-# More would not fit into the 128 registers that two blocks leave to a thread.
+# Two blocks leave 128 registers to a thread: fp8 spills from 16 rows on.
 _MAX_ROWS_OF_TWO: Final = {"bf16": 16, "fp8_block": 8}
 # Of hidden and expert sizes: copies of 16 bytes, and blocks of scales.
 _STEPS: Final = {"bf16": 8, "fp8_block": 128}

@@ -610,6 +610,7 @@ def test_a_library_is_built_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     source = folder / "add.cu"
     source.write_text(ADD)
     host.host_kernel(str(source), "add", defines=(("TIMES", "1"),))
+    host._BUILT.clear()  # as in another process
     monkeypatch.setattr(host, "_compile", lambda *_: pytest.fail("it was built again"))
     kernel = host.host_kernel(str(source), "add", defines=(("TIMES", "1"),))
     out = np.zeros(96, np.int32)
@@ -633,6 +634,26 @@ def test_a_cache_that_cannot_be_written_means_building(
     kernel.launch(1, 1, (ctypes.c_uint64(out.ctypes.data), ctypes.c_int(5)), shared_bytes=0)
 
     assert out.tolist() == [15]
+    # What cannot be kept is built once a process, not once a call.
+    monkeypatch.setattr(host, "_compile", lambda *_: pytest.fail("it was built again"))
+    assert host.host_kernel(str(folder / "add.cu"), "add", defines=(("TIMES", "3"),)) is kernel
+
+
+def test_a_damaged_library_is_built_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "add.cu").write_text(ADD)
+    monkeypatch.setenv("MOEPROF_CACHE", str(tmp_path))
+    host.host_kernel(str(folder / "add.cu"), "add", defines=(("TIMES", "4"),))
+    (kept,) = (tmp_path / "host").glob("*.so")
+    kept.unlink()
+    kept.write_bytes(b"no library")
+    host._BUILT.clear()
+    kernel = host.host_kernel(str(folder / "add.cu"), "add", defines=(("TIMES", "4"),))
+    out = np.zeros(1, np.int32)
+    kernel.launch(1, 1, (ctypes.c_uint64(out.ctypes.data), ctypes.c_int(5)), shared_bytes=0)
+
+    assert out.tolist() == [20]
 
 
 def test_what_does_not_compile_says_where(tmp_path: Path) -> None:
