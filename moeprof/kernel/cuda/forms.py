@@ -121,7 +121,7 @@ def default_name(workload: Workload, architecture: str) -> str:
 
     The streaming one, unless some expert has more rows than it takes at a time, and would have its
     weights read twice; or with fp8 on Hopper, whose `mma.sync` has no e4m3: unpacking it to fp16
-    takes more instructions than the memory leaves time for.
+    takes, from 16 rows on, as many instructions as there is time for, or more.
     """
     many = workload.max_rows_per_expert > stream.MAX_ROWS
     wanted = many or workload.weight_dtype == "fp8_block"
