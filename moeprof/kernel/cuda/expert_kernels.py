@@ -78,8 +78,11 @@ class CudaExperts:
         return cast("Work", ExpertWork(buffers, form, architecture, choice))
 
     def versions(self) -> dict[str, str]:
-        """Return the compiler's version, which decides the machine code."""
-        return {"nvrtc": compiler_version()}
+        """Return the compiler's version, which decides the machine code; nothing without one."""
+        try:
+            return {"nvrtc": compiler_version()}
+        except KernelUnsupported:
+            return {}  # `refusal` says why; a sweep of other kernels goes on
 
 
 class ExpertWork:

@@ -11,6 +11,7 @@ import torch
 from kernel.cuda.stagewise import workload
 
 from moeprof.device.protocol import DeviceIdentity
+from moeprof.errors import KernelUnsupported
 from moeprof.kernel import bank
 from moeprof.kernel.cuda import expert_kernels, forms, host, stream, wgmma
 from moeprof.kernel.cuda.expert_kernels import (
@@ -191,6 +192,19 @@ def test_what_cannot_run_is_refused_with_the_reason(
     asked = workload(rows, dtype, hidden_size=hidden_size, expert_size=expert_size)
 
     assert words in str(kernel().refusal(asked, identity(capability)))
+
+
+def test_without_the_compiler_it_is_refused_and_a_sweep_of_others_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent() -> str:
+        raise KernelUnsupported("cuda-core is missing")
+
+    monkeypatch.setattr(expert_kernels, "compiler_version", absent)
+    given = workload((1,), "bf16", hidden_size=64, expert_size=64)
+
+    assert StreamExperts().refusal(given, identity()) == "cuda-core is missing"
+    assert StreamExperts().versions() == {}
 
 
 def test_tuning_finds_a_kernel_for_every_variant() -> None:
